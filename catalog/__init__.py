@@ -1,0 +1,1 @@
+"""Catalogues: identifiers, sky index, guarded SQL over Parquet."""

@@ -1,0 +1,1 @@
+"""Spectra: readers, store, archive, and the Arrow Flight server."""

@@ -1,0 +1,1 @@
+"""Command line, ingest, demo data, benchmarks and checks."""
