@@ -50,22 +50,14 @@ class NotFound(SpecflightError, LookupError):
 
 
 class UnknownSpectrum(NotFound):
-    """Identifiers that name no spectrum of the context.
+    """Identifiers that name no spectrum of the context; the text names up to ten of them and says how many."""
 
-    Parameters
-    ----------
-    ids : list of int
-        Every identifier that was not found, in the order of the request.
-    context : str
-        The context in which they were looked for.
-    """
-
-    def __init__(self, ids: list[int], context: str) -> None:
+    @classmethod
+    def among(cls, ids: list[int], context: str) -> UnknownSpectrum:
+        """Error for the identifiers that were not found in a context."""
         shown = ", ".join(str(i) for i in ids[:10])
         more = f" and {len(ids) - 10} more" if len(ids) > 10 else ""
-        noun = "id" if len(ids) == 1 else f"{len(ids)} ids:"
-        super().__init__(f"no spectrum in context '{context}' has the {noun} {shown}{more}")
-        self.ids = ids
+        return cls(f"ids: context '{context}' has no spectrum with specobjid {shown}{more}")
 
 
 class LimitExceeded(SpecflightError):

@@ -1,0 +1,145 @@
+"""Record batches of spectra into numpy and pandas objects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from specflight.flight.protocol import CATALOGUE_ID, METADATA_KEY, STATUS_OK, VECTORS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Spectrum", "aligned_array", "record_dtype", "spectra_frames", "spectra_records"]
+
+Spectrum = NDArray[np.void]
+"""Structured array of one spectrum: a field for each vector column."""
+
+_BLOCK = 4096
+"""Pixels interleaved at a time: what the eight columns of them take stays in the processor's cache."""
+
+
+def record_dtype(schema: pa.Schema) -> np.dtype[np.void]:
+    """Structured dtype of a stream of spectra: its vector columns in order, little-endian."""
+    return np.dtype([(name, VECTORS[name].dtype) for name in schema.names if name in VECTORS])
+
+
+def spectra_records(batches: Iterable[pa.RecordBatch]) -> Iterator[Spectrum | None]:
+    """Spectra of a stream one by one, as structured arrays.
+
+    Parameters
+    ----------
+    batches : iterable of pyarrow.RecordBatch
+        As `specflight.flight.protocol.spectra_schema` says.
+
+    Yields
+    ------
+    ndarray, shape (npix,)
+        Structured, a field for each vector column; None in the place of a spectrum whose status is not ``ok``.
+    """
+    for batch in batches:
+        dtype = record_dtype(batch.schema)
+        columns = [_flat(batch.column(name)) for name in dtype.names or ()]
+        offsets = _offsets(batch.column(len(batch.schema.names) - len(columns)))
+        records = _interleave(columns, dtype)
+        for ok, start, end in zip(_ok(batch), offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
+            yield records[start:end] if ok else None
+
+
+def _ok(batch: pa.RecordBatch) -> list[bool]:
+    return [status == STATUS_OK for status in batch.column(1).to_pylist()]
+
+
+def _flat(column: pa.Array) -> NDArray[Any]:
+    """Values of a list column of a batch, one spectrum behind the other, without a copy."""
+    values: NDArray[Any] = column.values.to_numpy(zero_copy_only=True)
+    if isinstance(column, pa.FixedSizeListArray):
+        width = column.type.list_size
+        return values[column.offset * width : (column.offset + len(column)) * width]
+    return values
+
+
+def _offsets(column: pa.Array) -> NDArray[np.int64]:
+    if isinstance(column, pa.FixedSizeListArray):
+        return np.arange(len(column) + 1) * column.type.list_size
+    return np.asarray(column.offsets.to_numpy(), np.int64)
+
+
+def _interleave(columns: list[NDArray[Any]], dtype: np.dtype[np.void]) -> Spectrum:
+    count = len(columns[0])
+    words = np.empty((count, len(columns)), np.uint32)
+    sources = [column.view(np.uint32) for column in columns]
+    for start in range(0, count, _BLOCK):
+        block = words[start : start + _BLOCK]
+        for number, source in enumerate(sources):
+            block[:, number] = source[start : start + _BLOCK]
+    return words.view(dtype).reshape(count)
+
+
+def aligned_array(
+    schema: pa.Schema, batches: Iterable[pa.RecordBatch], rows: int | None
+) -> tuple[Spectrum, list[bool]]:
+    """Aligned spectra as one structured array.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema
+        Of the stream; its vector columns are fixed-size lists of npix.
+    batches : iterable of pyarrow.RecordBatch
+    rows : int or None
+        Spectra to expect at most, if that is known: then the array is allocated once.
+
+    Returns
+    -------
+    records : ndarray, shape (n, npix)
+        Structured, a field for each vector column.
+    ok : list of bool
+        Whether each row is a spectrum.
+    """
+    dtype = record_dtype(schema)
+    npix = next(field.type.list_size for field in schema if field.name in VECTORS)
+    whole = None if rows is None else np.empty((rows, npix), dtype)
+    pieces, ok, at = [], [], 0
+    for batch in batches:
+        records = _interleave([_flat(batch.column(name)) for name in dtype.names or ()], dtype).reshape(-1, npix)
+        ok += _ok(batch)
+        if whole is None:
+            pieces.append(records)
+        else:
+            whole[at : at + len(records)] = records
+        at += len(records)
+    if whole is None:
+        whole = np.concatenate(pieces) if pieces else np.empty((0, npix), dtype)
+    return whole[:at], ok
+
+
+def spectra_frames(batches: Iterable[pa.RecordBatch]) -> Iterator[pd.DataFrame | None]:
+    """Spectra of a stream one by one, as data frames.
+
+    Yields
+    ------
+    pandas.DataFrame
+        A row for each pixel, a column for each vector; ``attrs`` hold specobjid, context and units. None in the
+        place of a spectrum whose status is not ``ok``.
+    """
+    import pandas as pd
+
+    for batch in batches:
+        names = [name for name in batch.schema.names if name in VECTORS]
+        columns = {name: _flat(batch.column(name)) for name in names}
+        offsets = _offsets(batch.column(names[0])).tolist()
+        about = json.loads((batch.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+        units = {name: VECTORS[name].unit for name in names}
+        ids = batch.column(CATALOGUE_ID).to_pylist()
+        for specobjid, ok, start, end in zip(ids, _ok(batch), offsets[:-1], offsets[1:], strict=True):
+            if not ok:
+                yield None
+                continue
+            frame = pd.DataFrame({name: values[start:end].copy() for name, values in columns.items()})
+            frame.attrs = {"specobjid": specobjid, "context": about.get("context"), "units": units}
+            yield frame

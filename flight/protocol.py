@@ -1,0 +1,398 @@
+"""What client and server share: the request models and the conventions of the record batches.
+
+A Flight descriptor's command and a ticket are the UTF-8 JSON of one of the request models. An answer is a stream
+of record batches whose schema says everything about the numbers: units in the field metadata, and under the
+schema metadata key ``specflight`` one JSON object with the context, the grid, the medium and the mask bits.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+
+from specflight.errors import InvalidRequest
+
+__all__ = [
+    "CATALOGUE_ID",
+    "METADATA_KEY",
+    "PIXEL",
+    "SPPIXMASK",
+    "STATUS_DAMAGED",
+    "STATUS_MISSING",
+    "STATUS_OK",
+    "VECTORS",
+    "FitsRequest",
+    "Missing",
+    "Query",
+    "QueryRequest",
+    "Request",
+    "SpanRequest",
+    "SpectraRequest",
+    "VectorColumn",
+    "choose_columns",
+    "describe",
+    "fits_schema",
+    "grid_loglam",
+    "parse_request",
+    "spectra_schema",
+]
+
+PIXEL = 1e-4
+"""Width of a pixel of the SDSS grid in log10(wavelength / Å)."""
+
+CATALOGUE_ID = "specobjid"
+"""Name of the identifier column in every answer."""
+
+METADATA_KEY = b"specflight"
+STATUS_OK = "ok"
+STATUS_MISSING = "missing"
+STATUS_DAMAGED = "damaged"
+
+SPPIXMASK: dict[str, int] = {
+    "NOPLUG": 0,
+    "BADTRACE": 1,
+    "BADFLAT": 2,
+    "BADARC": 3,
+    "MANYBADCOLUMNS": 4,
+    "MANYREJECTED": 5,
+    "LARGESHIFT": 6,
+    "BADSKYFIBER": 7,
+    "NEARWHOPPER": 8,
+    "WHOPPER": 9,
+    "SMEARIMAGE": 10,
+    "SMEARHIGHSN": 11,
+    "SMEARMEDSN": 12,
+    "NEARBADPIXEL": 16,
+    "LOWFLAT": 17,
+    "FULLREJECT": 18,
+    "PARTIALREJECT": 19,
+    "SCATTEREDLIGHT": 20,
+    "CROSSTALK": 21,
+    "NOSKY": 22,
+    "BRIGHTSKY": 23,
+    "NODATA": 24,
+    "COMBINEREJ": 25,
+    "BADFLUXFACTOR": 26,
+    "BADSKYCHI": 27,
+    "REDMONSTER": 28,
+}
+"""Bits of and_mask and or_mask, from idlutils' ``sdssMaskbits.par`` (SPPIXMASK)."""
+
+
+@dataclass(frozen=True, slots=True)
+class VectorColumn:
+    """One of the coadded vectors of a spectrum."""
+
+    name: str
+    type: pa.DataType
+    unit: str
+    description: str
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Little-endian numpy type of one pixel."""
+        return np.dtype("<i4" if pa.types.is_int32(self.type) else "<f4")
+
+
+_FLUX = "1e-17 erg s-1 cm-2 Angstrom-1"
+VECTORS: dict[str, VectorColumn] = {
+    column.name: column
+    for column in (
+        VectorColumn("flux", pa.float32(), _FLUX, "coadded calibrated flux density"),
+        VectorColumn("loglam", pa.float32(), "log10(Angstrom)", "log10 of the vacuum wavelength, heliocentric"),
+        VectorColumn("ivar", pa.float32(), "1e34 s2 cm4 Angstrom2 erg-2", "inverse variance of flux"),
+        VectorColumn("and_mask", pa.int32(), "", "SPPIXMASK bits set in every exposure"),
+        VectorColumn("or_mask", pa.int32(), "", "SPPIXMASK bits set in any exposure"),
+        VectorColumn("wdisp", pa.float32(), "pixel", "wavelength dispersion (sigma)"),
+        VectorColumn("sky", pa.float32(), _FLUX, "subtracted sky flux density"),
+        VectorColumn("model", pa.float32(), _FLUX, "pipeline's best model fit"),
+    )
+}
+"""The eight vectors in the order of the files."""
+
+
+def choose_columns(names: str | list[str] | tuple[str, ...] | None) -> tuple[str, ...]:
+    """Vector columns of a request.
+
+    Parameters
+    ----------
+    names : str, sequence of str or None
+        ``'flux,ivar'`` or ``['flux', 'ivar']``; None or ``'all'`` stands for all eight.
+
+    Returns
+    -------
+    tuple of str
+        The names in the order asked for.
+
+    Raises
+    ------
+    InvalidRequest
+        For a name that is not a vector column, a column named twice, or none at all.
+    """
+    if names is None or names == "all":
+        return tuple(VECTORS)
+    chosen = tuple(n.strip() for n in names.split(",")) if isinstance(names, str) else tuple(names)
+    for name in chosen:
+        if name not in VECTORS:
+            raise InvalidRequest(f"columns: '{name}' is not one of {', '.join(VECTORS)}")
+    if not chosen or len(set(chosen)) != len(chosen):
+        raise InvalidRequest(f"columns: name each column once, got {list(chosen)}")
+    return chosen
+
+
+def grid_loglam(k0: int, npix: int) -> NDArray[np.float32]:
+    """Wavelength column of a spectrum on the SDSS grid.
+
+    Parameters
+    ----------
+    k0 : int
+        First pixel: ``round(loglam[0] * 1e4)``.
+    npix : int
+        Number of pixels.
+
+    Returns
+    -------
+    ndarray of float32, shape (npix,)
+        ``float32((k0 + i) * 1e-4)``, bit for bit what the files hold.
+    """
+    return (np.arange(k0, k0 + npix, dtype=np.float64) * PIXEL).astype(np.float32)
+
+
+def _cutout(value: object) -> object:
+    if isinstance(value, str):
+        low, _dash, high = value.partition("-")
+        try:
+            return (float(low), float(high))
+        except ValueError:
+            raise ValueError(f"'{value}' is not of the form '<start>-<end>' in Angstrom") from None
+    return value
+
+
+def _cutout_range(value: tuple[float, float]) -> tuple[float, float]:
+    low, high = value
+    # Beyond these no spectrograph of a survey looks, and a grid that wide would be a mistake.
+    if not 100.0 <= low < high <= 1_000_000.0:
+        raise ValueError(f"{low:g}-{high:g} is not a range of wavelengths: give 100 <= start < end <= 1000000 Angstrom")
+    return value
+
+
+Cutout = Annotated[tuple[float, float], BeforeValidator(_cutout), AfterValidator(_cutout_range)]
+Missing = Literal["raise", "null", "skip"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Query(_Model):
+    """Rows of a catalogue by position and SQL condition.
+
+    Attributes
+    ----------
+    catalog : str or None
+        ``schema.table``; the context's default catalogue when None.
+    cone : (ra, dec, radius) or None
+        In degrees, ICRS.
+    polygon : list of (ra, dec) or None
+        Vertices in degrees, joined by great circles.
+    where : str or None
+        SQL condition in PostgreSQL's dialect.
+    order_by : str or None
+        SQL expressions to sort by.
+    limit, offset : int
+        Rows wanted, and rows left out first.
+    """
+
+    catalog: str | None = None
+    cone: tuple[float, float, float] | None = None
+    polygon: tuple[tuple[float, float], ...] | None = None
+    where: str | None = None
+    order_by: str | None = None
+    limit: Annotated[int, Field(ge=0)] | None = None
+    offset: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _one_region(self) -> Query:
+        if self.cone is not None and self.polygon is not None:
+            raise ValueError("give a cone or a polygon, not both")
+        return self
+
+
+class QueryRequest(Query):
+    """Catalogue columns of the rows that a query finds."""
+
+    what: Literal["query"] = "query"
+    context: str = "default"
+    columns: tuple[str, ...] | None = None
+
+
+class _ByIds(_Model):
+    context: str = "default"
+    ids: list[Any] | None = None
+    query: Query | None = None
+    missing: Missing = "raise"
+
+
+class SpectraRequest(_ByIds):
+    """Vectors of spectra, named by ids or found by a query.
+
+    Attributes
+    ----------
+    ids : list of int or str, or None
+        specobjids in the order wanted, duplicates kept; None when a query finds them or a DoExchange carries them.
+    query : Query or None
+        Finds the spectra in place of ids.
+    columns : sequence of str or None
+        Vector columns; all eight when None.
+    align : bool
+        Put all on one grid, zero-padded.
+    cutout : (start, end) or None
+        In Å, vacuum; implies `align`.
+    grid : (k0, npix) or None
+        The grid to align to, in place of the span of the list: for a part of a longer list.
+    start : int
+        Rows of the answer to leave out first: where a broken stream resumes.
+    compression : {'lz4', 'zstd'} or None
+        Of the record batches, for slow links.
+    """
+
+    what: Literal["spectra"] = "spectra"
+    columns: tuple[str, ...] | None = None
+    align: bool = False
+    cutout: Cutout | None = None
+    grid: tuple[int, Annotated[int, Field(gt=0, le=100_000)]] | None = None
+    start: Annotated[int, Field(ge=0)] = 0
+    compression: Literal["lz4", "zstd"] | None = None
+
+
+class SpanRequest(_ByIds):
+    """Wavelength limits of a list of spectra."""
+
+    what: Literal["span"] = "span"
+
+
+class FitsRequest(_ByIds):
+    """Original FITS files."""
+
+    what: Literal["fits"] = "fits"
+    start: Annotated[int, Field(ge=0)] = 0
+
+
+Request = SpectraRequest | QueryRequest | SpanRequest | FitsRequest
+_REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="what")])
+
+
+def parse_request(text: bytes | str) -> Request:
+    """Request of a ticket or descriptor.
+
+    Parameters
+    ----------
+    text : bytes or str
+        UTF-8 JSON of one of the request models.
+
+    Returns
+    -------
+    Request
+        One of the request models.
+
+    Raises
+    ------
+    InvalidRequest
+        Naming the field and its value.
+    """
+    try:
+        return _REQUEST.validate_json(text)
+    except ValidationError as error:
+        raise InvalidRequest(explain_validation(error)) from None
+
+
+def explain_validation(error: ValidationError) -> str:
+    """First fault of a pydantic error as one sentence that names the field and the value."""
+    first = error.errors(include_url=False)[0]
+    kinds = ("spectra", "query", "span", "fits")
+    where = ".".join(str(part) for part in first["loc"] if part not in kinds) or "request"
+    message = first["msg"].removeprefix("Value error, ")
+    value = repr(first.get("input"))
+    if len(value) > 80:
+        value = value[:77] + "..."
+    return f"{where}: {message} (got {value})"
+
+
+@lru_cache(maxsize=256)
+def spectra_schema(
+    columns: tuple[str, ...], context: str, release: str = "", k0: int | None = None, npix: int | None = None
+) -> pa.Schema:
+    """Schema of a stream of spectra.
+
+    Parameters
+    ----------
+    columns : tuple of str
+        Vector columns.
+    context, release : str
+        Named in the metadata.
+    k0, npix : int or None
+        The common grid of an aligned answer.
+
+    Returns
+    -------
+    pyarrow.Schema
+        ``specobjid`` uint64, ``status`` string and the vectors: lists, or fixed-size lists of `npix` when aligned.
+    """
+    fields = [
+        pa.field(CATALOGUE_ID, pa.uint64(), metadata={"description": "unique spectrum identifier"}),
+        pa.field("status", pa.string(), metadata={"description": "ok, or what is wrong with this row"}),
+    ]
+    for name in columns:
+        vector = VECTORS[name]
+        # A list's own item field would only repeat the metadata, so it stays bare.
+        kind = pa.list_(vector.type) if npix is None else pa.list_(vector.type, npix)
+        fields.append(pa.field(name, kind, metadata={"unit": vector.unit, "description": vector.description}))
+    grid: dict[str, Any] = {"loglam": "float32((k0 + i) * 1e-4)", "step": PIXEL}
+    if npix is not None:
+        grid |= {"k0": k0, "npix": npix}
+    about: dict[str, Any] = {
+        "context": context,
+        "release": release,
+        "medium": "vacuum",
+        "frame": "heliocentric",
+        "grid": grid,
+    }
+    if "and_mask" in columns or "or_mask" in columns:
+        about["mask_bits"] = SPPIXMASK
+    return pa.schema(fields, metadata={METADATA_KEY: json.dumps(about, separators=(",", ":"))})
+
+
+def fits_schema(context: str) -> pa.Schema:
+    """Schema of a stream of original FITS files: specobjid, status, file name and bytes."""
+    return pa.schema(
+        [
+            pa.field(CATALOGUE_ID, pa.uint64()),
+            pa.field("status", pa.string()),
+            pa.field("name", pa.string()),
+            pa.field("fits", pa.large_binary()),
+        ],
+        metadata={METADATA_KEY: json.dumps({"context": context})},
+    )
+
+
+def describe(schema: pa.Schema) -> dict[str, Any]:
+    """Metadata object of a stream of spectra (`spectra_schema`), or an empty one."""
+    text = (schema.metadata or {}).get(METADATA_KEY)
+    about: dict[str, Any] = json.loads(text) if text else {}
+    return about

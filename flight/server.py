@@ -1,0 +1,203 @@
+"""The Arrow Flight server: the service on a socket."""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import pyarrow as pa
+import pyarrow.flight as fl
+
+from specflight.catalog.identifiers import parse_ids
+from specflight.errors import (
+    InvalidRequest,
+    LimitExceeded,
+    NotFound,
+    QueryTimeout,
+    ServiceUnavailable,
+    SpecflightError,
+    Unauthenticated,
+)
+from specflight.flight.protocol import (
+    CATALOGUE_ID,
+    VECTORS,
+    Query,
+    QueryRequest,
+    Request,
+    SpectraRequest,
+    parse_request,
+    spectra_schema,
+)
+from specflight.flight.service import ACTIONS, Answer, Service
+
+__all__ = ["FlightServer"]
+
+log = logging.getLogger(__name__)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+ENDPOINT_ROWS = 256
+"""Spectra worth an endpoint of their own: below, opening a second stream costs more than it gains."""
+
+
+def _status(error: SpecflightError) -> Exception:
+    """Flight's counterpart of an error; the name of its class goes in front, for clients to know it by."""
+    text = f"{type(error).__name__}: {error}"
+    match error:
+        case NotFound():
+            return pa.ArrowKeyError(text)
+        case InvalidRequest():
+            return pa.ArrowInvalid(text)
+        case Unauthenticated():
+            return fl.FlightUnauthenticatedError(text)
+        case QueryTimeout():
+            return fl.FlightTimedOutError(text)
+        case ServiceUnavailable():
+            return fl.FlightUnavailableError(text)
+        case LimitExceeded():
+            return pa.ArrowInvalid(text)
+        case _:
+            return fl.FlightServerError(text)
+
+
+def _translated(error: Exception) -> Exception:
+    if isinstance(error, SpecflightError):
+        return _status(error)
+    # The whole story goes to the log, not to strangers.
+    log.error("internal error\n%s", "".join(traceback.format_exception(error, limit=50)))
+    return fl.FlightInternalError(
+        f"SpecflightError: internal error ({type(error).__name__}); the service's log says more"
+    )
+
+
+def _edge(method: Callable[P, R]) -> Callable[P, R]:
+    @wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(*args, **kwargs)
+        except Exception as error:
+            raise _translated(error) from None
+
+    return call
+
+
+def _watched(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from batches
+    except Exception as error:
+        raise _translated(error) from None
+
+
+class FlightServer(fl.FlightServerBase):  # type: ignore[misc]
+    """Serves a `specflight.flight.service.Service` over Arrow Flight; it listens as soon as it is made.
+
+    Parameters
+    ----------
+    service : Service
+    location : str
+        ``grpc://host:port``; port 0 takes a free one (see `port`).
+    endpoints : sequence of str
+        Locations of all servers of the same data directory, which share large answers; this one alone when empty.
+    """
+
+    def __init__(self, service: Service, location: str, endpoints: tuple[str, ...] = ()) -> None:
+        self._service = service
+        self._endpoints = endpoints
+        super().__init__(location)
+
+    @_edge
+    def do_get(self, context: fl.ServerCallContext, ticket: fl.Ticket) -> fl.RecordBatchStream:
+        """Stream the answer to the request that the ticket holds."""
+        answer = self._service.answer(parse_request(ticket.ticket))
+        reader = pa.RecordBatchReader.from_batches(answer.schema, _watched(answer.batches()))
+        return fl.RecordBatchStream(reader, options=_options(answer))
+
+    @_edge
+    def do_exchange(
+        self,
+        context: fl.ServerCallContext,
+        descriptor: fl.FlightDescriptor,
+        reader: fl.MetadataRecordBatchReader,
+        writer: fl.MetadataRecordBatchWriter,
+    ) -> None:
+        """Answer a request whose ids come as a table with the column ``specobjid``."""
+        request = parse_request(descriptor.command or b"")
+        if isinstance(request, QueryRequest):
+            raise InvalidRequest("what: a query takes no table of ids; send it by DoGet")
+        table = reader.read_all()
+        if CATALOGUE_ID not in table.column_names:
+            raise InvalidRequest(f"ids: the table has no column {CATALOGUE_ID}, only {table.column_names}")
+        column = table[CATALOGUE_ID]
+        if column.null_count:
+            raise InvalidRequest(f"ids: {column.null_count} of {len(column)} values are null")
+        numbers = pa.types.is_integer(column.type)
+        answer = self._service.answer(request, parse_ids(column.to_numpy() if numbers else column.to_pylist()))
+        writer.begin(answer.schema, options=_options(answer))
+        for batch in answer.batches():
+            if context.is_cancelled():
+                return
+            writer.write_batch(batch)
+
+    @_edge
+    def get_flight_info(self, context: fl.ServerCallContext, descriptor: fl.FlightDescriptor) -> fl.FlightInfo:
+        """Schema, size and endpoints of the answer to the request in the descriptor's command."""
+        request = parse_request(descriptor.command or b"")
+        return self._info(descriptor, self._service.answer(request), request)
+
+    def _info(self, descriptor: fl.FlightDescriptor, answer: Answer, request: Request) -> fl.FlightInfo:
+        requests: list[Request] = [request]
+        if answer.parts is not None:
+            requests = answer.parts(max(1, min(len(self._endpoints), answer.rows // ENDPOINT_ROWS)))
+        endpoints = [
+            fl.FlightEndpoint(
+                part.model_dump_json(exclude_defaults=False, exclude_none=True).encode(),
+                [self._endpoints[number % len(self._endpoints)]] if len(self._endpoints) > 1 else [],
+            )
+            for number, part in enumerate(requests)
+        ]
+        return fl.FlightInfo(answer.schema, descriptor, endpoints, answer.rows, answer.bytes)
+
+    @_edge
+    def get_schema(self, context: fl.ServerCallContext, descriptor: fl.FlightDescriptor) -> fl.SchemaResult:
+        """Schema of the answer to the request in the descriptor's command."""
+        return fl.SchemaResult(self._service.answer(parse_request(descriptor.command or b"")).schema)
+
+    @_edge
+    def list_flights(self, context: fl.ServerCallContext, criteria: bytes) -> Iterator[fl.FlightInfo]:
+        """Everything that can be had: the spectra of each context that has a catalogue, and each catalogue."""
+        return iter(list(self._flights()))
+
+    def _flights(self) -> Iterator[fl.FlightInfo]:
+        for name in self._service.context_names():
+            held = self._service.context(name)
+            for key, table in sorted(held.tables.items()):
+                request = QueryRequest(context=name, catalog=f"{name}.{key}", columns=tuple(table.schema.names))
+                yield self._flight(request, table.schema, table.rows, -1)
+            # With no condition a query finds everything; without a catalogue the ids have to be given.
+            spectra = SpectraRequest(context=name, query=Query() if held.tables else None)
+            schema = spectra_schema(tuple(VECTORS), name, held.about.release)
+            yield self._flight(spectra, schema, len(held.source.ids), int(held.source.npix.sum()) * 32)
+
+    def _flight(self, request: Request, schema: pa.Schema, rows: int, size: int) -> fl.FlightInfo:
+        command = request.model_dump_json(exclude_none=True).encode()
+        complete = not isinstance(request, SpectraRequest) or request.query is not None
+        endpoints = [fl.FlightEndpoint(command, [])] if complete else []
+        return fl.FlightInfo(schema, fl.FlightDescriptor.for_command(command), endpoints, rows, size)
+
+    def list_actions(self, context: fl.ServerCallContext) -> list[tuple[str, str]]:
+        """Actions with what they do."""
+        return list(ACTIONS.items())
+
+    @_edge
+    def do_action(self, context: fl.ServerCallContext, action: fl.Action) -> list[bytes]:
+        """Answer a small question with one JSON value."""
+        body = action.body.to_pybytes() if action.body is not None else b""
+        return [json.dumps(self._service.act(action.type, body, self._endpoints)).encode()]
+
+
+def _options(answer: Answer) -> pa.ipc.IpcWriteOptions:
+    return pa.ipc.IpcWriteOptions(compression=answer.compression)

@@ -1,0 +1,305 @@
+"""From rows of a source to record batches: the one path on which spectra leave.
+
+Values are copied once, from the mapped part files into the buffers that Flight sends. Several spectra share a
+batch: a message for each spectrum would cost more than the copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from specflight.errors import DamagedData, InvalidRequest
+from specflight.flight.protocol import PIXEL, STATUS_DAMAGED, STATUS_MISSING, STATUS_OK, VECTORS
+from specflight.flight.source import EXPLICIT, NOT_FOUND, STORED, SpectrumSource, loglam_words
+
+__all__ = ["Grid", "SpectraPlan", "common_grid", "cutout_grid", "span", "spectra_batches"]
+
+BATCH_BYTES = 4 << 20
+"""Of a record batch: 32 spectra with all columns. Smaller ones cost messages, larger ones memory and latency."""
+
+READ_AHEAD = 1024
+"""Spectra that the disk is asked for at once: about 150 MB, far below what a server may cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A common grid: pixels k0 to k0 + npix - 1 of ``log10(wavelength / Å) = 1e-4 k``."""
+
+    k0: int
+    npix: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpectraPlan:
+    """What to send.
+
+    Attributes
+    ----------
+    schema : pyarrow.Schema
+        As `specflight.flight.protocol.spectra_schema` makes it for `columns` and `grid`.
+    columns : tuple of str
+        Vector columns in the order wanted.
+    ids : ndarray of uint64, shape (n,)
+        Identifiers in the order wanted.
+    rows : ndarray of int64, shape (n,)
+        Their rows in the source, or `NOT_FOUND`.
+    grid : Grid or None
+        The common grid, if the spectra are to be aligned.
+    null_damaged : bool
+        Whether a spectrum that cannot be read is sent as null with status ``damaged``, rather than ending the stream.
+    """
+
+    schema: pa.Schema
+    columns: tuple[str, ...]
+    ids: NDArray[np.uint64]
+    rows: NDArray[np.int64]
+    grid: Grid | None = None
+    null_damaged: bool = False
+
+
+def _on_grid(source: SpectrumSource, rows: NDArray[np.int64], parameter: str) -> NDArray[np.int64]:
+    found = rows[rows != NOT_FOUND]
+    odd = found[source.k0[found] == EXPLICIT]
+    if len(odd):
+        raise InvalidRequest(
+            f"{parameter}: spectrum {source.ids[odd[0]]} is not on the grid log10(wavelength) = 1e-4 k of the others"
+        )
+    return found
+
+
+def common_grid(source: SpectrumSource, rows: NDArray[np.int64]) -> Grid:
+    """Smallest grid that holds all of some spectra.
+
+    Raises
+    ------
+    InvalidRequest
+        If a spectrum is not on the SDSS grid, or there is none.
+    """
+    found = _on_grid(source, rows, "align")
+    if not len(found):
+        raise InvalidRequest("align: there is no spectrum to align")
+    k0 = source.k0[found]
+    first = int(k0.min())
+    return Grid(first, int((k0 + source.npix[found]).max()) - first)
+
+
+def cutout_grid(source: SpectrumSource, rows: NDArray[np.int64], cutout: tuple[float, float]) -> Grid:
+    """Pixels between two wavelengths, both included.
+
+    Parameters
+    ----------
+    cutout : (float, float)
+        Å, vacuum.
+
+    Raises
+    ------
+    InvalidRequest
+        If no pixel of the grid lies there, or no spectrum has any data there.
+    """
+    low, high = cutout
+    # One pixel more on either side, then the exact test on the float32 wavelengths that users see.
+    first = int(np.floor(np.log10(low) / PIXEL)) - 1
+    last = int(np.ceil(np.log10(high) / PIXEL)) + 1
+    wavelength = 10.0 ** loglam_words(first, last - first + 1).view(np.float32).astype(np.float64)
+    inside = np.flatnonzero((wavelength >= low) & (wavelength <= high))
+    if not len(inside):
+        raise InvalidRequest(f"cutout: no pixel lies between {low:g} and {high:g} Angstrom")
+    grid = Grid(first + int(inside[0]), len(inside))
+    found = _on_grid(source, rows, "cutout")
+    overlap = (source.k0[found] < grid.k0 + grid.npix) & (source.k0[found] + source.npix[found] > grid.k0)
+    if not overlap.any():
+        low_end, high_end = span(source, rows)
+        raise InvalidRequest(
+            f"cutout: {low:g}-{high:g} Angstrom is outside of the data ({10**low_end:.1f}-{10**high_end:.1f} Angstrom)"
+        )
+    return grid
+
+
+def span(source: SpectrumSource, rows: NDArray[np.int64]) -> tuple[float, float]:
+    """Lowest and highest loglam of some spectra, as the float32 values that are stored.
+
+    Raises
+    ------
+    InvalidRequest
+        If there is no spectrum.
+    """
+    found = np.unique(rows[rows != NOT_FOUND])
+    if not len(found):
+        raise InvalidRequest("ids: there is no spectrum whose wavelengths could be told")
+    explicit = source.k0[found] == EXPLICIT
+    lows, highs = [], []
+    if not explicit.all():
+        grid = common_grid(source, found[~explicit])
+        limits = loglam_words(grid.k0, grid.npix).view(np.float32)
+        lows.append(float(limits[0]))
+        highs.append(float(limits[-1]))
+    for row in found[explicit].tolist():
+        loglam = source.words(row)[len(STORED)].view(np.float32)
+        lows.append(float(loglam[0]))
+        highs.append(float(loglam[int(source.npix[row]) - 1]))
+    return min(lows), max(highs)
+
+
+def spectra_batches(source: SpectrumSource, plan: SpectraPlan) -> Iterator[pa.RecordBatch]:
+    """Record batches of a plan, in order.
+
+    Raises
+    ------
+    DamagedData
+        If a spectrum cannot be read, unless the plan says `null_damaged`.
+    """
+    build = _lists if plan.grid is None else _aligned
+    found = plan.rows[plan.rows != NOT_FOUND]
+    pixels = plan.grid.npix if plan.grid else (float(source.npix[found].mean()) if len(found) else 1.0)
+    size = max(1, int(BATCH_BYTES / (4 * pixels * len(plan.columns))))
+    ahead = 0
+    for start in range(0, len(plan.rows), size):
+        if start >= ahead:
+            chunk = plan.rows[ahead : ahead + READ_AHEAD]
+            source.prefetch(chunk[chunk != NOT_FOUND])
+            ahead += READ_AHEAD
+        rows, ids = plan.rows[start : start + size], plan.ids[start : start + size]
+        views = [_view(source, row, plan) for row in rows.tolist()]
+        yield build(source, plan, rows, ids, views)
+
+
+def _view(source: SpectrumSource, row: int, plan: SpectraPlan) -> NDArray[np.uint32] | None:
+    if row == NOT_FOUND:
+        return None
+    try:
+        return source.words(row)
+    except DamagedData as error:
+        if plan.null_damaged:
+            return None
+        raise DamagedData(f"spectrum {source.ids[row]} cannot be read: {error}") from None
+
+
+_Views = list[NDArray[np.uint32] | None]
+
+
+@lru_cache(maxsize=64)
+def _take(columns: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[slice, ...]]:
+    """Stored columns to copy, in file order, and the runs of neighbours that go in one assignment."""
+    wanted = [number for number, name in enumerate(STORED) if name in columns]
+    runs: list[slice] = []
+    for number in wanted:
+        if runs and runs[-1].stop == number:
+            runs[-1] = slice(runs[-1].start, number + 1)
+        else:
+            runs.append(slice(number, number + 1))
+    return tuple(STORED[number] for number in wanted), tuple(runs)
+
+
+def _buffers(columns: int, words: int) -> tuple[pa.Buffer, NDArray[np.uint32], int]:
+    """One allocation for all columns of a batch, each starting on a 64-byte boundary."""
+    stride = (words + 15) // 16 * 16
+    buffer = pa.allocate_buffer(4 * stride * columns)
+    return buffer, np.frombuffer(buffer, np.uint32).reshape(columns, stride), 4 * stride
+
+
+def _lists(
+    source: SpectrumSource, plan: SpectraPlan, rows: NDArray[np.int64], ids: NDArray[np.uint64], views: _Views
+) -> pa.RecordBatch:
+    npix = np.array([0 if view is None else source.npix[row] for view, row in zip(views, rows.tolist(), strict=True)])
+    offsets = np.zeros(len(rows) + 1, np.int32)
+    np.cumsum(npix, out=offsets[1:])
+    stored, runs = _take(plan.columns)
+    buffer, out, stride = _buffers(len(plan.columns), int(offsets[-1]))
+    names = (*stored, "loglam") if "loglam" in plan.columns else stored
+    for view, row, at, n in zip(views, rows.tolist(), offsets[:-1].tolist(), npix.tolist(), strict=True):
+        if view is None:
+            continue
+        first = 0
+        for run in runs:
+            after = first + run.stop - run.start
+            out[first:after, at : at + n] = view[run, :n]
+            first = after
+        if len(names) > len(stored):
+            k0 = int(source.k0[row])
+            out[-1, at : at + n] = view[len(STORED), :n] if k0 == EXPLICIT else loglam_words(k0, n)
+    valid = _validity(views)
+    starts = pa.py_buffer(offsets)
+    by_name = {
+        name: pa.Array.from_buffers(
+            pa.list_(VECTORS[name].type),
+            len(rows),
+            [valid, starts],
+            children=[_values(name, buffer, number * stride, int(offsets[-1]))],
+        )
+        for number, name in enumerate(names)
+    }
+    return _batch(plan, rows, ids, views, by_name)
+
+
+def _aligned(
+    source: SpectrumSource, plan: SpectraPlan, rows: NDArray[np.int64], ids: NDArray[np.uint64], views: _Views
+) -> pa.RecordBatch:
+    assert plan.grid is not None
+    grid, count = plan.grid, len(rows)
+    stored, runs = _take(plan.columns)
+    buffer, flat, stride = _buffers(len(plan.columns), count * grid.npix)
+    out = flat[:, : count * grid.npix].reshape(len(plan.columns), count, grid.npix)
+    names = (*stored, "loglam") if "loglam" in plan.columns else stored
+    for number, (view, row) in enumerate(zip(views, rows.tolist(), strict=True)):
+        shift = 0 if view is None else int(source.k0[row]) - grid.k0
+        low = min(max(0, shift), grid.npix)
+        high = low if view is None else min(max(low, shift + int(source.npix[row])), grid.npix)
+        out[: len(stored), number, :low] = 0
+        out[: len(stored), number, high:] = 0
+        if view is None or high == low:
+            continue
+        first = 0
+        for run in runs:
+            after = first + run.stop - run.start
+            out[first:after, number, low:high] = view[run, low - shift : high - shift]
+            first = after
+    if len(names) > len(stored):
+        out[-1] = loglam_words(grid.k0, grid.npix)
+    valid = _validity(views)
+    by_name = {
+        name: pa.Array.from_buffers(
+            pa.list_(VECTORS[name].type, grid.npix),
+            count,
+            [valid],
+            children=[_values(name, buffer, number * stride, count * grid.npix)],
+        )
+        for number, name in enumerate(names)
+    }
+    return _batch(plan, rows, ids, views, by_name)
+
+
+def _values(name: str, buffer: pa.Buffer, start: int, count: int) -> pa.Array:
+    return pa.Array.from_buffers(VECTORS[name].type, count, [None, buffer.slice(start, 4 * count)])
+
+
+def _validity(views: _Views) -> pa.Buffer | None:
+    if all(view is not None for view in views):
+        return None
+    return pa.py_buffer(np.packbits([view is not None for view in views], bitorder="little"))
+
+
+def _batch(
+    plan: SpectraPlan, rows: NDArray[np.int64], ids: NDArray[np.uint64], views: _Views, by_name: dict[str, pa.Array]
+) -> pa.RecordBatch:
+    if all(view is not None for view in views):
+        status = _all_ok(len(rows))
+    else:
+        status = pa.array(
+            [
+                STATUS_OK if view is not None else STATUS_MISSING if row == NOT_FOUND else STATUS_DAMAGED
+                for view, row in zip(views, rows.tolist(), strict=True)
+            ]
+        )
+    arrays = [pa.array(ids), status, *(by_name[name] for name in plan.columns)]
+    return pa.RecordBatch.from_arrays(arrays, schema=plan.schema)
+
+
+@lru_cache(maxsize=256)
+def _all_ok(count: int) -> pa.Array:
+    return pa.array([STATUS_OK] * count)

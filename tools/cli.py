@@ -1,0 +1,121 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from specflight.errors import SpecflightError
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Survey spectra at the speed of memory.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+CORES = os.cpu_count() or 1
+
+Data = Annotated[Path, typer.Option(help="The data directory.")]
+Workers = Annotated[int, typer.Option(min=1, help="Number of processes.")]
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """What went wrong on purpose is one line; it needs no traceback."""
+    try:
+        yield
+    except SpecflightError as error:
+        print(f"specflight: {error}", file=sys.stderr)
+        raise typer.Exit(2) from None
+    except ModuleNotFoundError as error:
+        print(f"specflight: this needs the package {error.name}: install specflight[all]", file=sys.stderr)
+        raise typer.Exit(2) from None
+
+
+@app.command()
+def ingest(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="FITS files or trees of them.")],
+    data: Data,
+    context: Annotated[str, typer.Option(help="Name of the context, such as sdss_dr17.")],
+    workers: Workers = CORES,
+) -> None:
+    """Take FITS files into a context; the same command again resumes what was interrupted.
+
+    Every file that is skipped is named with the reason; the exit status is 1 if there is any.
+    """
+    from specflight.tools.ingest import ingest
+
+    with _reported():
+        started = time.monotonic()
+        try:
+            with _progress() as show:
+                report = ingest(data, context, paths, workers, show)
+        except KeyboardInterrupt:
+            print("specflight: interrupted; the same command again goes on from here", file=sys.stderr)
+            raise typer.Exit(130) from None
+        seconds = time.monotonic() - started
+        for skip in report.skipped:
+            print(f"skipped {skip.path}: {skip.reason}")
+        taken = report.added + report.replaced
+        print(
+            f"ingested {taken:,} spectra into context '{context}' in {seconds:.1f} s "
+            f"({taken / seconds:,.0f} spectra/s): "
+            f"{report.added:,} new, {report.replaced:,} replaced; {report.unchanged:,} files unchanged, "
+            f"{len(report.skipped):,} skipped; {report.spectra:,} spectra in all"
+        )
+        if report.skipped:
+            raise typer.Exit(1)
+
+
+@contextmanager
+def _progress() -> Iterator[object]:
+    columns = (
+        TextColumn("[progress.description]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("reading", total=None, rate="")
+        started = time.monotonic()
+        before: list[int] = []
+
+        def show(done: int, total: int) -> None:
+            before.append(done)
+            rate = (done - before[0]) / max(time.monotonic() - started, 1e-3)
+            bar.update(task, completed=done, total=total, rate=f"{rate:,.0f} files/s")
+
+        yield show
+
+
+@app.command()
+def serve(
+    data: Data,
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    flight_port: Annotated[int, typer.Option(help="Port of the first Flight worker; 0: any free one.")] = 8815,
+    http_port: Annotated[int, typer.Option(help="Port for HTTP; 0: any free one.")] = 6998,
+    workers: Workers = 1,
+) -> None:
+    """Serve a data directory until SIGTERM or Ctrl-C.
+
+    Prints one line starting with `ready`, with the URLs, when it accepts requests.
+    """
+    from specflight.tools.serve import serve
+
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    with _reported():
+        serve(data, host, flight_port, http_port, workers)

@@ -1,0 +1,217 @@
+"""The running service: Flight workers in processes of their own, HTTP in this one, and who looks after them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing import connection, get_context, parent_process
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import uvicorn
+
+from specflight.errors import ServiceUnavailable, SpecflightError
+from specflight.http.app import build_app
+
+__all__ = ["Running", "serve", "start"]
+
+log = logging.getLogger(__name__)
+
+START_SECONDS = 120.0
+"""A worker may first have to scan an archive or rebuild a sky index."""
+
+
+def _work(pipe: Connection, data: Path, host: str, port: int, endpoints: tuple[str, ...]) -> None:
+    """One Flight worker: serves until it is told to stop or its parent is gone."""
+    # Flight puts Python's traceback into the text of an error; strangers need no source paths.
+    sys.tracebacklimit = 0
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    from specflight.flight.server import FlightServer
+    from specflight.flight.service import Service
+
+    stop = threading.Event()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a mapped part file holds a descriptor
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        stop.set()
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        service = Service(data)
+        for name in service.context_names():
+            service.context(name)
+        server = FlightServer(service, f"grpc://{host}:{port}", endpoints)
+    except (SpecflightError, OSError) as error:
+        pipe.send(str(error))
+        return
+    pipe.send(server.port)
+    stop.wait()
+    drain = threading.Thread(target=server.shutdown, daemon=True)
+    drain.start()
+    drain.join(service.settings.drain_seconds)
+    service.close()
+    if drain.is_alive():
+        log.warning("transfers were cut off after %g s", service.settings.drain_seconds)
+        os._exit(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A service that accepts requests.
+
+    Attributes
+    ----------
+    flight : tuple of str
+        Locations of its Flight workers, ``grpc://host:port``.
+    http : str
+        Its HTTP address, ``http://host:port``.
+    """
+
+    flight: tuple[str, ...]
+    http: str
+    _supervisor: _Supervisor
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """Process ids of the Flight workers now."""
+        return [process.pid for process in self._supervisor.processes if process.pid is not None]
+
+
+class _Supervisor:
+    """Starts the workers and replaces those that die."""
+
+    def __init__(self, data: Path, host: str, ports: list[int], endpoints: tuple[str, ...]) -> None:
+        self._arguments = [(data, host, port, endpoints) for port in ports]
+        self._stopping = threading.Event()
+        self.processes: list[BaseProcess] = []
+        try:
+            for number in range(len(ports)):
+                self.processes.append(self._spawn(number))
+        except BaseException:
+            self.stop()
+            raise
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def _spawn(self, number: int) -> BaseProcess:
+        spawn = get_context("spawn")
+        ours, theirs = spawn.Pipe(duplex=False)
+        process = spawn.Process(target=_work, args=(theirs, *self._arguments[number]), name=f"flight-{number}")
+        process.start()
+        theirs.close()
+        try:
+            said = ours.recv() if ours.poll(START_SECONDS) else f"it said nothing for {START_SECONDS:g} s"
+        except EOFError:
+            said = "it ended at once"
+        if isinstance(said, str):
+            process.terminate()
+            process.join()
+            raise ServiceUnavailable(f"a Flight worker did not start: {said}")
+        return process
+
+    def _watch(self) -> None:
+        pause = 0.1
+        while not self._stopping.is_set():
+            connection.wait([process.sentinel for process in self.processes], timeout=1.0)
+            for number, process in enumerate(self.processes):
+                if process.is_alive() or self._stopping.is_set():
+                    continue
+                log.error("worker %s ended with status %s; starting another", process.name, process.exitcode)
+                started = time.monotonic()
+                with contextlib.suppress(ServiceUnavailable):
+                    self.processes[number] = self._spawn(number)
+                # Whatever kills it at once will kill it again: wait longer each time.
+                pause = 0.1 if time.monotonic() - started > 30 else min(2 * pause, 10.0)
+                self._stopping.wait(pause)
+
+    def stop(self) -> None:
+        """End all workers when they have finished what is in flight."""
+        self._stopping.set()
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            process.join()
+
+
+def _ports(host: str, first: int, count: int) -> list[int]:
+    """Consecutive ports from the first on; free ones for 0."""
+    if first:
+        return list(range(first, first + count))
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server((host, 0))) for _ in range(count)]
+        return [taken.getsockname()[1] for taken in sockets]
+
+
+@contextlib.contextmanager
+def start(data: Path, host: str, flight_port: int, http_port: int, workers: int) -> Iterator[Running]:
+    """Run a service for as long as the context lasts.
+
+    Parameters
+    ----------
+    data : Path
+        The data directory.
+    host : str
+        Address to listen at.
+    flight_port : int
+        Port of the first Flight worker, the others take the next ones; 0 for free ones.
+    http_port : int
+        Port for HTTP; 0 for a free one.
+    workers : int
+        Number of Flight workers.
+
+    Yields
+    ------
+    Running
+
+    Raises
+    ------
+    ServiceUnavailable
+        If a worker does not start, or a port is taken.
+    """
+    shown = socket.gethostname() if host in ("0.0.0.0", "::") else host
+    try:
+        listener = socket.create_server((host, http_port))
+    except OSError as error:
+        raise ServiceUnavailable(f"http-port: {http_port} at {host} cannot be used: {error.strerror}") from None
+    with listener:
+        ports = _ports(host, flight_port, workers)
+        endpoints = tuple(f"grpc://{shown}:{port}" for port in ports)
+        supervisor = _Supervisor(data, host, ports, endpoints)
+        config = uvicorn.Config(build_app(endpoints), log_config=None, access_log=False, timeout_graceful_shutdown=10)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        try:
+            while not server.started and thread.is_alive():
+                time.sleep(0.01)
+            yield Running(endpoints, f"http://{shown}:{listener.getsockname()[1]}", supervisor)
+        finally:
+            server.should_exit = True
+            thread.join()
+            supervisor.stop()
+
+
+def serve(data: Path, host: str, flight_port: int, http_port: int, workers: int) -> None:
+    """Serve until SIGTERM or Ctrl-C; prints one line starting with ``ready`` when requests are accepted."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with start(data, host, flight_port, http_port, workers) as running:
+        print("ready", *running.flight, running.http, flush=True)
+        stop.wait()
