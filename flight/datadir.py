@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from specflight.errors import DamagedData, InvalidRequest
 
-__all__ = ["SCHEMA_VERSION", "ContextDirectory", "DataFile", "Manifest", "adopt", "atomic_write", "file_sha256"]
+__all__ = ["SCHEMA_VERSION", "ContextDirectory", "DataFile", "Manifest", "adopt", "atomic_write", "file_sha256", "sync"]
 
 SCHEMA_VERSION = 1
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")
@@ -145,11 +145,13 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync(path.parent)
 
 
-def adopt(temporary: Path, prefix: str, suffix: str, rows: int, folder: Path | None = None) -> DataFile:
+def adopt(temporary: Path, prefix: str, suffix: str, rows: int) -> DataFile:
     """Give a finished file its lasting name, which holds its checksum.
+
+    It is on the disk for good only after `sync`.
 
     Parameters
     ----------
@@ -159,26 +161,22 @@ def adopt(temporary: Path, prefix: str, suffix: str, rows: int, folder: Path | N
         The name becomes ``<prefix>-<12 digits of sha256><suffix>``.
     rows : int
         Spectra or rows in it.
-    folder : Path or None
-        Where it goes, on the same file system; beside `temporary` when None.
 
     Returns
     -------
     DataFile
         As the manifest will list it.
     """
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
     digest = file_sha256(temporary)
-    target = (folder or temporary.parent) / f"{prefix}-{digest[:12]}{suffix}"
+    target = temporary.with_name(f"{prefix}-{digest[:12]}{suffix}")
     size = temporary.stat().st_size
     temporary.replace(target)
-    _sync_folder(target.parent)
     return DataFile(name=target.name, bytes=size, sha256=digest, rows=rows)
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

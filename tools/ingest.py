@@ -8,17 +8,15 @@ finished is not done again. The parent then writes index and catalogue of everyt
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
 import signal
 import threading
-import zlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 
@@ -27,33 +25,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from specflight.catalog.extract import write_extract
-from specflight.catalog.sky import SkyIndex
-from specflight.errors import InvalidRequest, UnsupportedFile
-from specflight.flight.archive import fits_files, newest, stored_words
-from specflight.flight.datadir import ContextDirectory, DataFile, Manifest, adopt, atomic_write, file_sha256
-from specflight.flight.fits import SpecFile, load_bytes, read_spec_file
-from specflight.flight.specobj import specobj_table
-from specflight.flight.store import INDEX_SCHEMA, PartWriter, Placed, read_index
+from specflight.errors import InvalidRequest
+from specflight.flight.archive import fits_files, newest
+from specflight.flight.datadir import ContextDirectory, DataFile, Manifest, adopt, sync
+from specflight.flight.store import INDEX_SCHEMA, read_index
+from specflight.tools.chunks import SOURCE, Chunk, Skipped, SourceFile, StagedChunk, split, stage_chunk
 
-__all__ = ["IngestReport", "Skipped", "ingest"]
-
-MAX_CHUNK = 1024
-"""Files of a chunk, and so spectra of a part file: about 140 MB."""
-
-SOURCE = "_source"
-"""Column of the staged rows that numbers them through all chunks."""
+__all__ = ["IngestReport", "ingest"]
 
 INLINE = 400
 """Files below which starting worker processes takes longer than the work."""
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """A file that was not taken, and why."""
-
-    path: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,31 +60,6 @@ class IngestReport:
     unchanged: int
     skipped: tuple[Skipped, ...]
     spectra: int
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    path: str
-    size: int
-    mtime_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    data: Path
-    context: str
-    files: tuple[_File, ...]
-
-    @property
-    def first_source(self) -> int:
-        """Number of the chunk's first row among all staged rows, whatever the other chunks are."""
-        return int(self.key[:13], 16) << 11
-
-    @property
-    def key(self) -> str:
-        """Digest of what the chunk is made from."""
-        text = "\n".join(f"{file.path}\0{file.size}\0{file.mtime_ns}" for file in self.files)
-        return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:24]
 
 
 def ingest(
@@ -169,11 +125,10 @@ def _ingest(
     manifest = directory.manifest()
     old = read_index(directory.spectra / manifest.index.name) if manifest else INDEX_SCHEMA.empty_table()
     files, skipped, known = _new_files(paths, old)
-    chunks = [_Chunk(data, directory.context, part) for part in _split(files)]
+    chunks = [Chunk(data, directory.context, part) for part in split(files)]
     directory.staging.mkdir(exist_ok=True)
     _clean(directory, manifest, {chunk.key for chunk in chunks})
-    _stage(directory, chunks, workers, progress)
-    staged = [_Staged.read(directory, chunk) for chunk in chunks]
+    staged = _stage(directory, chunks, workers, progress)
     skipped += [skip for stage in staged for skip in stage.skipped]
     live = _choose(old, staged)
     fresh = live.ids[live.sources >= 0]
@@ -186,10 +141,10 @@ def _ingest(
     return IngestReport(len(fresh) - replaced, replaced, unchanged, tuple(skipped), len(live.ids))
 
 
-def _new_files(paths: Sequence[Path], old: pa.Table) -> tuple[list[_File], list[Skipped], int]:
+def _new_files(paths: Sequence[Path], old: pa.Table) -> tuple[list[SourceFile], list[Skipped], int]:
     """Files to read, in the order of their names, and how many the index knows already."""
     seen = set(zip(*(old[name].to_pylist() for name in ("file", "size", "mtime_ns")), strict=True))
-    files: dict[str, _File] = {}
+    files: dict[str, SourceFile] = {}
     skipped = []
     known = 0
     for path in (file for root in paths for file in fits_files(root)):
@@ -202,43 +157,41 @@ def _new_files(paths: Sequence[Path], old: pa.Table) -> tuple[list[_File], list[
         if (name, status.st_size, status.st_mtime_ns) in seen:
             known += 1
         else:
-            files[name] = _File(name, status.st_size, status.st_mtime_ns)
+            files[name] = SourceFile(name, status.st_size, status.st_mtime_ns)
     return [files[name] for name in sorted(files)], skipped, known
 
 
-def _split(files: list[_File]) -> Iterator[tuple[_File, ...]]:
-    """Chunks of about an equal number of files; where they end depends on the files' names only."""
-    mean = min(MAX_CHUNK // 2, 1 << max(4, (len(files) // 16).bit_length()))
-    chunk: list[_File] = []
-    for file in files:
-        if chunk and (len(chunk) >= 2 * mean or zlib.crc32(os.fsencode(file.path)) % mean == 0):
-            yield tuple(chunk)
-            chunk = []
-        chunk.append(file)
-    if chunk:
-        yield tuple(chunk)
-
-
 def _stage(
-    directory: ContextDirectory, chunks: list[_Chunk], workers: int, progress: Callable[[int, int], None]
-) -> None:
+    directory: ContextDirectory, chunks: list[Chunk], workers: int, progress: Callable[[int, int], None]
+) -> list[StagedChunk]:
     total = sum(len(chunk.files) for chunk in chunks)
-    todo = [chunk for chunk in chunks if not _Staged.path(directory, chunk.key).exists()]
+    todo = [chunk for chunk in chunks if StagedChunk.read(directory, chunk) is None]
     done = total - sum(len(chunk.files) for chunk in todo)
     progress(done, total)
-    if workers == 1 or total < INLINE:
-        for chunk in todo:
-            _stage_chunk(chunk)
-            done += len(chunk.files)
+    # The disk takes the part files while the workers read on.
+    with ThreadPoolExecutor(1) as disk:
+        syncing = []
+        for count, names in _finished(todo, workers if total >= INLINE else 1):
+            syncing += [disk.submit(sync, directory.spectra / name) for name in names]
+            done += count
             progress(done, total)
+        for future in syncing:
+            future.result()
+    staged = [StagedChunk.read(directory, chunk) for chunk in chunks]
+    assert None not in staged
+    return [stage for stage in staged if stage is not None]
+
+
+def _finished(chunks: list[Chunk], workers: int) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Files and part files of each chunk, as it gets finished."""
+    if workers == 1:
+        yield from ((len(chunk.files), stage_chunk(chunk)) for chunk in chunks)
         return
     with ProcessPoolExecutor(workers, get_context("spawn"), _obey_parent) as pool:
         try:
-            sizes = {pool.submit(_stage_chunk, chunk): len(chunk.files) for chunk in todo}
+            sizes = {pool.submit(stage_chunk, chunk): len(chunk.files) for chunk in chunks}
             for future in as_completed(sizes):
-                future.result()
-                done += sizes[future]
-                progress(done, total)
+                yield sizes[future], future.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -258,99 +211,6 @@ def _obey_parent() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Staged:
-    """A finished chunk."""
-
-    first_source: int
-    index: pa.Table
-    rows: Path
-    parts: tuple[DataFile, ...]
-    skipped: tuple[Skipped, ...]
-
-    @staticmethod
-    def path(directory: ContextDirectory, key: str) -> Path:
-        return directory.staging / f"{key}.json"
-
-    @classmethod
-    def read(cls, directory: ContextDirectory, chunk: _Chunk) -> _Staged:
-        about = json.loads(cls.path(directory, chunk.key).read_bytes())
-        return cls(
-            chunk.first_source,
-            read_index(directory.staging / f"{chunk.key}.arrow"),
-            directory.staging / f"{chunk.key}.parquet",
-            tuple(DataFile(**part) for part in about["parts"]),
-            tuple(Skipped(**skip) for skip in about["skipped"]),
-        )
-
-
-def _stage_chunk(chunk: _Chunk) -> None:
-    directory = ContextDirectory(chunk.data, chunk.context)
-    writers: dict[bool, PartWriter] = {}
-    paths = {odd: directory.spectra / f".part-{chunk.key}-{int(odd)}.{os.getpid()}.tmp" for odd in (False, True)}
-    entries: list[tuple[_File, SpecFile, int, bytes, Placed]] = []
-    skipped = []
-    for file in chunk.files:
-        try:
-            content = load_bytes(Path(file.path))
-            spec = read_spec_file(content)
-        except UnsupportedFile as error:
-            skipped.append(Skipped(file.path, str(error)))
-            continue
-        odd = spec.k0 is None
-        if odd not in writers:
-            writers[odd] = PartWriter(paths[odd], explicit=odd)
-        words = stored_words(spec)
-        placed = writers[odd].add(words)
-        # The vectors are on the disk now; only what the catalogue needs stays in memory.
-        bare = replace(spec, words=words[:, :0])
-        entries.append((file, bare, words.shape[1], _digest(file, content), placed))
-    parts = {}
-    for odd, writer in writers.items():
-        writer.close()
-        parts[odd] = adopt(paths[odd], "part", ".arrow", writer.spectra)
-    index = _index_rows(entries, {odd: part.name for odd, part in parts.items()})
-    with atomic_write(directory.staging / f"{chunk.key}.arrow") as out, pa.ipc.new_file(out, INDEX_SCHEMA) as writer:
-        writer.write_table(index)
-    with atomic_write(directory.staging / f"{chunk.key}.parquet") as out:
-        rows = specobj_table([spec for _, spec, *_ in entries])
-        numbers = chunk.first_source + np.arange(len(rows), dtype=np.int64)
-        pq.write_table(rows.append_column(SOURCE, pa.array(numbers)), out)
-    about = {
-        "parts": [part.model_dump() for part in parts.values()],
-        "skipped": [{"path": skip.path, "reason": skip.reason} for skip in skipped],
-    }
-    with atomic_write(_Staged.path(directory, chunk.key)) as out:
-        out.write(json.dumps(about).encode())
-
-
-def _index_rows(entries: list[tuple[_File, SpecFile, int, bytes, Placed]], parts: dict[bool, str]) -> pa.Table:
-    rows = [
-        (
-            spec.specobjid,
-            parts[spec.k0 is None],
-            placed.offset,
-            placed.length,
-            spec.k0,
-            npix,
-            file.path,
-            file.size,
-            file.mtime_ns,
-            digest,
-            spec.reduced,
-        )
-        for file, spec, npix, digest, placed in entries
-    ]
-    return pa.Table.from_pylist([dict(zip(INDEX_SCHEMA.names, row, strict=True)) for row in rows], schema=INDEX_SCHEMA)
-
-
-def _digest(file: _File, content: bytes) -> bytes:
-    """SHA-256 of a file as it lies on the disk; `content` is decompressed."""
-    if len(content) == file.size:
-        return hashlib.sha256(content).digest()
-    return bytes.fromhex(file_sha256(Path(file.path)))
-
-
-@dataclass(frozen=True, slots=True)
 class _Live:
     """The spectra of the new state, ascending by specobjid.
 
@@ -362,7 +222,7 @@ class _Live:
     sources: NDArray[np.int64]
 
 
-def _choose(old: pa.Table, staged: list[_Staged]) -> _Live:
+def _choose(old: pa.Table, staged: list[StagedChunk]) -> _Live:
     table = pa.concat_tables([old, *(stage.index for stage in staged)])
     sources = np.concatenate(
         [-1 - np.arange(len(old)), *(stage.first_source + np.arange(len(stage.index)) for stage in staged)]
@@ -378,9 +238,13 @@ def _choose(old: pa.Table, staged: list[_Staged]) -> _Live:
 
 
 def _commit(
-    directory: ContextDirectory, manifest: Manifest | None, old: pa.Table, staged: list[_Staged], live: _Live
+    directory: ContextDirectory, manifest: Manifest | None, old: pa.Table, staged: list[StagedChunk], live: _Live
 ) -> Manifest:
     """Write index, catalogue and sky indices of the new state, then switch to it."""
+    # Here, because every worker process imports this module and needs neither: they take a second to load.
+    from specflight.catalog.extract import write_extract
+    from specflight.catalog.sky import SkyIndex
+
     rows = [stage.rows for stage in staged]
     if manifest is not None:
         rows.insert(0, _restage(directory, manifest, old))
@@ -396,6 +260,8 @@ def _commit(
     with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, INDEX_SCHEMA) as writer:
         writer.write_table(live.index)
     index = adopt(temporary, "index", ".arrow", len(live.index))
+    sync(directory.spectra / index.name)
+    sync(directory.spectra)
     known = {part.name: part for part in (manifest.parts if manifest else ())}
     known |= {part.name: part for stage in staged for part in stage.parts}
     parts = tuple(known[name] for name in sorted(set(live.index["part"].to_pylist())))
