@@ -162,7 +162,7 @@ class Client:
             "columns": columns,
         }
         try:
-            request = QueryRequest(**values, **_region(position, where))
+            request = QueryRequest.model_validate(values | _region(position, where))
         except ValidationError as error:
             raise InvalidRequest(explain_validation(error)) from None
         stream = self._transport.stream(request)

@@ -67,7 +67,8 @@ def _flat(column: pa.Array) -> NDArray[Any]:
 def _offsets(column: pa.Array) -> NDArray[np.int64]:
     if isinstance(column, pa.FixedSizeListArray):
         return np.arange(len(column) + 1) * column.type.list_size
-    return np.asarray(column.offsets.to_numpy(), np.int64)
+    offsets: NDArray[np.int64] = np.asarray(column.offsets.to_numpy(), np.int64)
+    return offsets
 
 
 def _interleave(columns: list[NDArray[Any]], dtype: np.dtype[np.void]) -> Spectrum:

@@ -44,34 +44,27 @@ ENDPOINT_ROWS = 256
 """Spectra worth an endpoint of their own: below, opening a second stream costs more than it gains."""
 
 
-def _status(error: SpecflightError) -> Exception:
-    """Flight's counterpart of an error; the name of its class goes in front, for clients to know it by."""
-    text = f"{type(error).__name__}: {error}"
-    match error:
-        case NotFound():
-            return pa.ArrowKeyError(text)
-        case InvalidRequest():
-            return pa.ArrowInvalid(text)
-        case Unauthenticated():
-            return fl.FlightUnauthenticatedError(text)
-        case QueryTimeout():
-            return fl.FlightTimedOutError(text)
-        case ServiceUnavailable():
-            return fl.FlightUnavailableError(text)
-        case LimitExceeded():
-            return pa.ArrowInvalid(text)
-        case _:
-            return fl.FlightServerError(text)
+_STATUS: tuple[tuple[type[SpecflightError], type[Exception]], ...] = (
+    (NotFound, pa.ArrowKeyError),
+    (InvalidRequest, pa.ArrowInvalid),
+    (LimitExceeded, pa.ArrowInvalid),
+    (Unauthenticated, fl.FlightUnauthenticatedError),
+    (QueryTimeout, fl.FlightTimedOutError),
+    (ServiceUnavailable, fl.FlightUnavailableError),
+    (SpecflightError, fl.FlightServerError),
+)
+"""Flight's counterparts of our errors."""
 
 
 def _translated(error: Exception) -> Exception:
     if isinstance(error, SpecflightError):
-        return _status(error)
+        status = next(status for kind, status in _STATUS if isinstance(error, kind))
+        # The name of the class in front is how a client knows it again.
+        return status(f"{type(error).__name__}: {error}")
     # The whole story goes to the log, not to strangers.
     log.error("internal error\n%s", "".join(traceback.format_exception(error, limit=50)))
-    return fl.FlightInternalError(
-        f"SpecflightError: internal error ({type(error).__name__}); the service's log says more"
-    )
+    told: Exception = fl.FlightInternalError(f"SpecflightError: internal error ({type(error).__name__}), see the log")
+    return told
 
 
 def _edge(method: Callable[P, R]) -> Callable[P, R]:

@@ -153,7 +153,7 @@ class Service:
         """Names of the contexts that can be served, in natural order."""
         ingested = {path.parent.name for path in self.data.glob("*/MANIFEST.json")}
         archives = {name for name, about in self.settings.contexts.items() if about.archive}
-        return sorted(ingested | archives, key=lambda name: [int(t) if t.isdigit() else t for t in _runs(name)])
+        return sorted(ingested | archives, key=_natural)
 
     def context(self, name: str) -> Context:
         """Context of a name, as its manifest stands now.
@@ -193,7 +193,7 @@ class Service:
         return self._default_name
 
     def _load(self, directory: ContextDirectory) -> Context:
-        about = self.settings.contexts.get(directory.context, ContextSettings())
+        about = self.settings.contexts.get(directory.context, ContextSettings.model_validate({}))
         # An ingest that ends in this moment removes files of the state before: then the new manifest is there.
         for attempt in range(5):
             manifest = directory.manifest()
@@ -401,9 +401,9 @@ def _field(body: bytes, name: str, default: str | None = None) -> str:
     return value
 
 
-def _runs(name: str) -> list[str]:
-    """Runs of digits and of other characters, so that dr9 sorts before dr16."""
-    return re.findall(r"\d+|\D+", name)
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Key that sorts dr9 before dr16."""
+    return [(int(run), "") if run.isdigit() else (-1, run) for run in re.findall(r"\d+|\D+", name)]
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

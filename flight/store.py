@@ -187,7 +187,7 @@ class ArrowStore:
             return error
 
     def _mapped(self, row: int) -> _Part:
-        part = self._parts[self._part[row]]
+        part: _Part | DamagedData = self._parts[self._part[row]]
         if isinstance(part, DamagedData):
             raise DamagedData(str(part))
         part.check()

@@ -64,7 +64,7 @@ class SpectraPlan:
 
 
 def _on_grid(source: SpectrumSource, rows: NDArray[np.int64], parameter: str) -> NDArray[np.int64]:
-    found = rows[rows != NOT_FOUND]
+    found: NDArray[np.int64] = rows[rows != NOT_FOUND]
     odd = found[source.k0[found] == EXPLICIT]
     if len(odd):
         raise InvalidRequest(

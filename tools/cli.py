@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -81,7 +81,7 @@ def ingest(
 
 
 @contextmanager
-def _progress() -> Iterator[object]:
+def _progress() -> Iterator[Callable[[int, int], None]]:
     columns = (
         TextColumn("[progress.description]{task.description}"),
         BarColumn(),
@@ -119,3 +119,16 @@ def serve(
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with _reported():
         serve(data, host, flight_port, http_port, workers)
+
+
+@app.command()
+def demo(
+    data: Annotated[Path, typer.Option(help="Folder to make it in.")] = Path("specflight-demo"),
+    once: Annotated[bool, typer.Option("--once", help="End after the show, rather than serve on.")] = False,
+    spectra: Annotated[int, typer.Option(min=20, help="FITS files to simulate.")] = 600,
+) -> None:
+    """Make a small realistic data set, serve it, and show a query, a bulk read and a plot."""
+    with _reported():
+        from specflight.tools.demo import demo
+
+        demo(data, spectra, once)

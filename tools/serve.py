@@ -23,7 +23,7 @@ import uvicorn
 from specflight.errors import ServiceUnavailable, SpecflightError
 from specflight.http.app import build_app
 
-__all__ = ["Running", "serve", "start"]
+__all__ = ["Running", "serve", "start", "stop_event"]
 
 log = logging.getLogger(__name__)
 
@@ -209,9 +209,15 @@ def start(data: Path, host: str, flight_port: int, http_port: int, workers: int)
 
 def serve(data: Path, host: str, flight_port: int, http_port: int, workers: int) -> None:
     """Serve until SIGTERM or Ctrl-C; prints one line starting with ``ready`` when requests are accepted."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_event()
     with start(data, host, flight_port, http_port, workers) as running:
         print("ready", *running.flight, running.http, flush=True)
         stop.wait()
+
+
+def stop_event() -> threading.Event:
+    """An event that SIGTERM and Ctrl-C set."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
