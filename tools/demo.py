@@ -40,18 +40,7 @@ archive = "archive/dr16"
 
 # A line for each class and a few that a reader knows at sight; the rest would only crowd the plot.
 SHOWN = {
-    "GALAXY": (
-        "[O II] 3727",
-        "Ca II K",
-        "Ca II H",
-        "G band",
-        "Hβ",
-        "[O III] 5007",
-        "Mg b",
-        "Na D",
-        "Hα",
-        "[S II] 6716",
-    ),
+    "GALAXY": ("[O II] 3727", "Ca II K", "Ca II H", "G band", "Hβ", "[O III] 5007", "Mg b", "Na D", "Hα"),
     "QSO": ("Lyα", "C IV 1549", "C III] 1908", "Mg II 2799", "Hγ", "Hβ", "[O III] 5007", "Hα"),
     "STAR": ("Ca II K", "Ca II H", "Hδ", "Hγ", "Hβ", "Mg b", "Na D", "Hα", "Ca II 8542"),
 }
@@ -67,9 +56,8 @@ def prepare(data: Path, spectra: int) -> None:
     """
     settings = data / "specflight.toml"
     done = data / "archive" / ".complete"
-    if (settings.exists() and settings.read_text() != SETTINGS) or (
-        data.exists() and not settings.exists() and any(data.iterdir())
-    ):
+    ours = settings.exists() and settings.read_text() == SETTINGS
+    if data.exists() and any(data.iterdir()) and not ours:
         raise InvalidRequest(f"data: {data} is not a folder of the demo; name another one")
     if done.exists() and done.read_text() == str(spectra):
         return
@@ -140,10 +128,8 @@ def _show(client: Client, data: Path) -> Path:
         print(f"   {call:<29} {2000 / seconds:>7,.0f} spectra/s {size / seconds / 1e6:>7,.0f} MB/s")
     seconds, _ = _timed(lambda: client.getSpec(int(many[0])))
     print(f"   one spectrum: {1e3 * seconds:.1f} ms")
-    table = client.query(
-        constraint="zwarning = 0 and sn_median_all > 8 order by sn_median_all desc",
-        fields="z,class,subclass,sn_median_all",
-    )
+    clear = "zwarning = 0 and sn_median_all > 8 order by specobjid"
+    table = client.query(constraint=clear, fields="z,class,subclass")
     chosen = _examples(table.to_pylist())
     picture = data / "demo.png"
     draw_spectra(chosen, client.getSpec([row["specobjid"] for row in chosen]), picture)
@@ -202,7 +188,10 @@ def _draw(axis: Axes, row: dict[str, Any], spectrum: Any) -> None:  # noqa: ANN4
         where = line.wavelength * (1 + row["z"])
         if line.name in SHOWN[row["class"]] and wavelength[0] < where < wavelength[-1]:
             axis.axvline(where, color="C0", lw=0.7, ls=":", ymax=0.84)
-            axis.text(where, top * 1.27, line.name, rotation=90, fontsize=6, ha="center", va="top", color="C0")
+            side = {"Ca II K": "right", "Ca II H": "left"}.get(line.name, "center")
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}
+            label = {"rotation": 90, "fontsize": 6, "ha": side, "va": "top", "color": "C0", "bbox": box}
+            axis.text(where, top * 1.27, line.name, **label)
     title = f"specobjid {row['specobjid']}   {row['class']} {row['subclass'] or ''}   z = {row['z']:.4f}"
     axis.set_title(title, fontsize=8, loc="left", pad=3)
     axis.tick_params(labelsize=7)
