@@ -66,7 +66,8 @@ def _flat(column: pa.Array) -> NDArray[Any]:
 
 def _offsets(column: pa.Array) -> NDArray[np.int64]:
     if isinstance(column, pa.FixedSizeListArray):
-        return np.arange(len(column) + 1) * column.type.list_size
+        width: int = column.type.list_size
+        return np.arange(len(column) + 1) * width
     offsets: NDArray[np.int64] = np.asarray(column.offsets.to_numpy(), np.int64)
     return offsets
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def demo(data: Path, spectra: int, once: bool) -> None:
     seconds, _ = _timed(lambda: prepare(data, spectra))
     print(f"1. {spectra:,} SDSS FITS files simulated under {data / 'archive'} ({seconds:.1f} s)")
     for context, tree in (("sdss_dr12", "dr12"), ("sdss_dr16", "dr16")):
-        seconds, report = _timed(lambda context=context, tree=tree: ingest(data, context, [data / "archive" / tree], 2))
+        seconds, report = _timed(partial(ingest, data, context, [data / "archive" / tree], 2))
         print(
             f"2. context {context}: {report.added:,} spectra ingested, {report.unchanged:,} files were there already "
             f"({(report.added + report.unchanged) / seconds:,.0f} spectra/s)"
@@ -123,7 +124,7 @@ def _show(client: Client, data: Path) -> Path:
     client.getSpec(many[:100])
     print("5. getSpec of 2,000 spectra in random order:")
     for call, arguments in asked.items():
-        seconds, answer = _timed(lambda arguments=arguments: client.getSpec(many, **arguments))
+        seconds, answer = _timed(partial(client.getSpec, many, **arguments))
         size = answer.nbytes if hasattr(answer, "nbytes") else sum(one.nbytes for one in answer)
         print(f"   {call:<29} {2000 / seconds:>7,.0f} spectra/s {size / seconds / 1e6:>7,.0f} MB/s")
     seconds, _ = _timed(lambda: client.getSpec(int(many[0])))
@@ -189,8 +190,8 @@ def _draw(axis: Axes, row: dict[str, Any], spectrum: Any) -> None:  # noqa: ANN4
         if line.name in SHOWN[row["class"]] and wavelength[0] < where < wavelength[-1]:
             axis.axvline(where, color="C0", lw=0.7, ls=":", ymax=0.84)
             side = {"Ca II K": "right", "Ca II H": "left"}.get(line.name, "center")
-            box = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}
-            label = {"rotation": 90, "fontsize": 6, "ha": side, "va": "top", "color": "C0", "bbox": box}
+            box: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}
+            label: dict[str, Any] = {"rotation": 90, "fontsize": 6, "ha": side, "va": "top", "color": "C0", "bbox": box}
             axis.text(where, top * 1.27, line.name, **label)
     title = f"specobjid {row['specobjid']}   {row['class']} {row['subclass'] or ''}   z = {row['z']:.4f}"
     axis.set_title(title, fontsize=8, loc="left", pad=3)
