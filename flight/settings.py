@@ -43,7 +43,7 @@ class Settings(BaseSettings):
     max_ids: Annotated[int, Field(gt=0)] = Field(1_000_000, description="identifiers in one request")
     max_rows: Annotated[int, Field(gt=0)] = Field(5_000_000, description="rows of the answer to a query")
     max_clause: Annotated[int, Field(gt=0)] = Field(1_000_000, description="characters of a SQL clause")
-    max_nesting: Annotated[int, Field(gt=0)] = Field(64, description="depth of nesting of a SQL clause")
+    max_nesting: Annotated[int, Field(gt=0)] = Field(32, description="depth of nesting of a SQL clause")
     query_seconds: Annotated[float, Field(gt=0)] = Field(60.0, description="time limit of a query, in seconds")
     query_memory: str = Field("2GB", description="memory that the database may use")
     query_threads: Annotated[int, Field(gt=0)] = Field(2, description="threads that the database may use")
