@@ -186,10 +186,10 @@ class FlightTransport:
         request: Request,
         ids: NDArray[np.uint64] | None,
     ) -> Iterator[pa.RecordBatch]:
-        grid = describe(reader.schema).get("grid", {})
-        if isinstance(request, SpectraRequest) and "k0" in grid:
+        if isinstance(request, SpectraRequest) and (request.align or request.cutout):
             # A resumed list is shorter, so the span of the whole has to be told.
-            request = request.model_copy(update={"grid": (grid["k0"], grid["npix"]), "align": True, "cutout": None})
+            grid = describe(reader.schema)["grid"]
+            request = request.model_copy(update={"grid": (grid["k0"], grid["npix"]), "cutout": None})
         attempt, received = 0, 0
         while True:
             try:

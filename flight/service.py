@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import tempfile
 import threading
@@ -128,6 +129,7 @@ class Service:
         if not data.is_dir():
             raise NotFound(f"data: there is no folder {data}")
         self.data = data.resolve()
+        self._root = str(self.data)
         self.settings = load_settings(self.data)
         self._lock = threading.Lock()
         self._loaded: dict[str, tuple[tuple[int, int] | None, Context]] = {}
@@ -168,8 +170,7 @@ class Service:
         if name == "default":
             name = self._default()
         held = self._loaded.get(name)
-        stamp = _stamp(self.data / name / "MANIFEST.json") if held else None
-        if held is not None and held[0] == stamp:
+        if held is not None and held[0] == _stamp(f"{self._root}/{name}/MANIFEST.json"):
             return held[1]
         names = self.context_names()
         if name not in names:
@@ -177,7 +178,7 @@ class Service:
             raise NotFound(f"context: there is no context '{name}' (there are: {known})")
         directory = ContextDirectory(self.data, name)
         with self._lock:
-            stamp = _stamp(directory.manifest_path)
+            stamp = _stamp(str(directory.manifest_path))
             held = self._loaded.get(name)
             if held is None or held[0] != stamp:
                 held = self._loaded[name] = stamp, self._load(directory)
@@ -406,9 +407,10 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(run), "") if run.isdigit() else (-1, run) for run in re.findall(r"\d+|\D+", name)]
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def _stamp(path: str) -> tuple[int, int] | None:
+    # os.stat, not Path.stat: this is on the way of every request.
     try:
-        status = path.stat()
+        status = os.stat(path)
     except FileNotFoundError:
         return None
     return status.st_mtime_ns, status.st_ino

@@ -155,10 +155,9 @@ def spectra_batches(source: SpectrumSource, plan: SpectraPlan) -> Iterator[pa.Re
         If a spectrum cannot be read, unless the plan says `null_damaged`.
     """
     build = _lists if plan.grid is None else _aligned
-    found = plan.rows[plan.rows != NOT_FOUND]
-    pixels = plan.grid.npix if plan.grid else (float(source.npix[found].mean()) if len(found) else 1.0)
-    size = max(1, int(BATCH_BYTES / (4 * pixels * len(plan.columns))))
-    ahead = 0
+    size = _batch_rows(source, plan)
+    # A single spectrum is read at once anyway.
+    ahead = 0 if len(plan.rows) > 1 else 1
     for start in range(0, len(plan.rows), size):
         if start >= ahead:
             chunk = plan.rows[ahead : ahead + READ_AHEAD]
@@ -167,6 +166,15 @@ def spectra_batches(source: SpectrumSource, plan: SpectraPlan) -> Iterator[pa.Re
         rows, ids = plan.rows[start : start + size], plan.ids[start : start + size]
         views = [_view(source, row, plan) for row in rows.tolist()]
         yield build(source, plan, rows, ids, views)
+
+
+def _batch_rows(source: SpectrumSource, plan: SpectraPlan) -> int:
+    if plan.grid is not None:
+        pixels = plan.grid.npix
+    else:
+        found = plan.rows[plan.rows != NOT_FOUND][:READ_AHEAD]
+        pixels = int(source.npix[found].sum()) // len(found) if len(found) else 1
+    return max(1, BATCH_BYTES // (4 * pixels * len(plan.columns)))
 
 
 def _view(source: SpectrumSource, row: int, plan: SpectraPlan) -> NDArray[np.uint32] | None:

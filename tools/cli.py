@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -132,3 +134,54 @@ def demo(
         from specflight.tools.demo import demo
 
         demo(data, spectra, once)
+
+
+@app.command()
+def check(data: Data) -> None:
+    """Verify every file of a data directory against its manifest, and the index against the files.
+
+    Prints one line for each fault, naming the file; the exit status is 1 if there is any. A note is no fault: an
+    original that has moved, or something that sets itself right.
+    """
+    from specflight.tools.check import check
+
+    with _reported():
+        started = time.monotonic()
+        with _progress() as show:
+            report = check(data, show)
+        for note in report.notes:
+            print(f"note {note}")
+        for fault in report.faults:
+            print(f"fault {fault}")
+        faults = len(report.faults)
+        outcome = f"{faults:,} fault{'s' if faults > 1 else ''}" if faults else "all is well"
+        print(
+            f"checked {report.contexts:,} contexts, {report.files:,} files, {report.bytes / 1e6:,.0f} MB, "
+            f"{report.spectra:,} spectra in {time.monotonic() - started:.1f} s: {outcome}"
+        )
+        if report.faults:
+            raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()
+
+
+@app.command()
+def bench(
+    spectra: Annotated[int, typer.Option(min=1, help="FITS files to simulate, or spectra of --data to use.")] = 2500,
+    data: Annotated[Path | None, typer.Option(help="Data directory to use, in place of simulated spectra.")] = None,
+    context: Annotated[str | None, typer.Option(help="Context of --data.")] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="Rounds of the slow measurements; quick ones take more.")] = 5,
+    only: Annotated[str | None, typer.Option(help="Group: get, latency, clients, memory or ingest.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="File to write the figures to.")] = None,
+) -> None:
+    """Measure the service beside the raw limit of Flight and other ways to the same spectra."""
+    with _reported():
+        from specflight.tools.bench import bench, show
+
+        say = Console(stderr=True, highlight=False).print
+        report = bench(spectra, data, context, repeat, only, say)
+        show(report)
+        if json_file is not None:
+            json_file.write_text(json.dumps(asdict(report), indent=1) + "\n")
