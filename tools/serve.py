@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import resource
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import uvicorn
 
-from specflight.errors import ServiceUnavailable, SpecflightError
+from specflight.errors import ServiceUnavailable
 from specflight.http.app import build_app
+from specflight.tools.worker import work
 
 __all__ = ["Running", "serve", "start", "stop_event"]
 
@@ -29,46 +27,6 @@ log = logging.getLogger(__name__)
 
 START_SECONDS = 120.0
 """A worker may first have to scan an archive or rebuild a sky index."""
-
-
-def _work(pipe: Connection, data: Path, host: str, port: int, endpoints: tuple[str, ...]) -> None:
-    """One Flight worker: serves until it is told to stop or its parent is gone."""
-    # Flight puts Python's traceback into the text of an error; strangers need no source paths.
-    sys.tracebacklimit = 0
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    from specflight.flight.server import FlightServer
-    from specflight.flight.service import Service
-
-    stop = threading.Event()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a mapped part file holds a descriptor
-    parent = parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        connection.wait([parent.sentinel])
-        stop.set()
-
-    threading.Thread(target=watch, daemon=True).start()
-    try:
-        service = Service(data)
-        for name in service.context_names():
-            service.context(name)
-        server = FlightServer(service, f"grpc://{host}:{port}", endpoints)
-    except (SpecflightError, OSError) as error:
-        pipe.send(str(error))
-        return
-    pipe.send(server.port)
-    stop.wait()
-    drain = threading.Thread(target=server.shutdown, daemon=True)
-    drain.start()
-    drain.join(service.settings.drain_seconds)
-    service.close()
-    if drain.is_alive():
-        log.warning("transfers were cut off after %g s", service.settings.drain_seconds)
-        os._exit(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,29 +59,26 @@ class _Supervisor:
         self._stopping = threading.Event()
         self.processes: list[BaseProcess] = []
         try:
+            pipes = []
             for number in range(len(ports)):
-                self.processes.append(self._spawn(number))
+                process, pipe = self._spawn(number)
+                self.processes.append(process)
+                pipes.append(pipe)
+            for pipe in pipes:
+                _wait_ready(pipe)
         except BaseException:
             self.stop()
             raise
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
-    def _spawn(self, number: int) -> BaseProcess:
+    def _spawn(self, number: int) -> tuple[BaseProcess, Connection]:
         spawn = get_context("spawn")
         ours, theirs = spawn.Pipe(duplex=False)
-        process = spawn.Process(target=_work, args=(theirs, *self._arguments[number]), name=f"flight-{number}")
+        process = spawn.Process(target=work, args=(theirs, *self._arguments[number]), name=f"flight-{number}")
         process.start()
         theirs.close()
-        try:
-            said = ours.recv() if ours.poll(START_SECONDS) else f"it said nothing for {START_SECONDS:g} s"
-        except EOFError:
-            said = "it ended at once"
-        if isinstance(said, str):
-            process.terminate()
-            process.join()
-            raise ServiceUnavailable(f"a Flight worker did not start: {said}")
-        return process
+        return process, ours
 
     def _watch(self) -> None:
         pause = 0.1
@@ -134,8 +89,9 @@ class _Supervisor:
                     continue
                 log.error("worker %s ended with status %s; starting another", process.name, process.exitcode)
                 started = time.monotonic()
+                self.processes[number], pipe = self._spawn(number)
                 with contextlib.suppress(ServiceUnavailable):
-                    self.processes[number] = self._spawn(number)
+                    _wait_ready(pipe)
                 # Whatever kills it at once will kill it again: wait longer each time.
                 pause = 0.1 if time.monotonic() - started > 30 else min(2 * pause, 10.0)
                 self._stopping.wait(pause)
@@ -147,6 +103,15 @@ class _Supervisor:
             process.terminate()
         for process in self.processes:
             process.join()
+
+
+def _wait_ready(pipe: Connection) -> None:
+    try:
+        said = pipe.recv() if pipe.poll(START_SECONDS) else f"it said nothing for {START_SECONDS:g} s"
+    except EOFError:
+        said = "it ended at once"
+    if isinstance(said, str):
+        raise ServiceUnavailable(f"a Flight worker did not start: {said}")
 
 
 def _ports(host: str, first: int, count: int) -> list[int]:

@@ -1,0 +1,84 @@
+"""One Flight worker process of a running service."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import signal
+import sys
+import threading
+from multiprocessing import connection, parent_process
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from specflight.errors import SpecflightError
+
+if TYPE_CHECKING:
+    from specflight.flight.service import Service
+
+__all__ = ["work"]
+
+log = logging.getLogger(__name__)
+
+
+def _open(service: Service, name: str) -> None:
+    """Open a context before the first request for it; a damaged one must not keep the others from being served."""
+    try:
+        service.context(name)
+    except SpecflightError as error:
+        log.error("context %s cannot be served: %s", name, error)
+
+
+def work(pipe: Connection, data: Path, host: str, port: int, endpoints: tuple[str, ...]) -> None:
+    """Serve until SIGTERM comes or the parent is gone.
+
+    Parameters
+    ----------
+    pipe : Connection
+        Told the port when requests are accepted, or in a text why they never will be.
+    data : Path
+        The data directory.
+    host : str
+    port : int
+    endpoints : tuple of str
+        Locations of all workers.
+    """
+    # Flight puts Python's traceback into the text of an error; strangers need no source paths.
+    sys.tracebacklimit = 0
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    stop = threading.Event()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a mapped part file holds a descriptor
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        stop.set()
+
+    threading.Thread(target=watch, daemon=True).start()
+    # Here, so that the parent, which imports this module to start it, does not load the server's packages.
+    from specflight.flight.server import FlightServer
+    from specflight.flight.service import Service
+
+    try:
+        service = Service(data)
+        for name in service.context_names():
+            _open(service, name)
+        server = FlightServer(service, f"grpc://{host}:{port}", endpoints)
+    except (SpecflightError, OSError) as error:
+        pipe.send(str(error))
+        return
+    pipe.send(server.port)
+    stop.wait()
+    drain = threading.Thread(target=server.shutdown, daemon=True)
+    drain.start()
+    drain.join(service.settings.drain_seconds)
+    service.close()
+    if drain.is_alive():
+        log.warning("transfers were cut off after %g s", service.settings.drain_seconds)
+        os._exit(0)
