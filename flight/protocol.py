@@ -276,7 +276,7 @@ class SpectraRequest(_ByIds):
     columns: tuple[str, ...] | None = None
     align: bool = False
     cutout: Cutout | None = None
-    grid: tuple[int, Annotated[int, Field(gt=0, le=100_000)]] | None = None
+    grid: tuple[Annotated[int, Field(ge=0, le=100_000)], Annotated[int, Field(gt=0, le=100_000)]] | None = None
     start: Annotated[int, Field(ge=0)] = 0
     compression: Literal["lz4", "zstd"] | None = None
 

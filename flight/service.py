@@ -48,7 +48,7 @@ from specflight.flight.protocol import (
 from specflight.flight.settings import ContextSettings, load_settings
 from specflight.flight.source import NOT_FOUND, SpectrumSource, locate
 from specflight.flight.store import ArrowStore
-from specflight.flight.stream import Grid, SpectraPlan, common_grid, cutout_grid, span, spectra_batches
+from specflight.flight.stream import Grid, SpectraPlan, common_grid, cutout_grid, given_grid, span, spectra_batches
 
 __all__ = ["ACTIONS", "Answer", "Context", "Service"]
 
@@ -421,10 +421,12 @@ def _answer_spectra(
 ) -> Answer:
     columns = choose_columns(request.columns)
     source = context.source
-    grid = Grid(*request.grid) if request.grid else None
-    if grid is None and request.cutout is not None:
+    grid: Grid | None = None
+    if request.grid is not None:
+        grid = given_grid(source, rows, request.grid)
+    elif request.cutout is not None:
         grid = cutout_grid(source, rows, request.cutout)
-    elif grid is None and request.align:
+    elif request.align:
         grid = common_grid(source, rows)
     pixels = grid.npix * len(rows) if grid else int(source.npix[rows[rows != NOT_FOUND]].sum())
     schema = spectra_schema(

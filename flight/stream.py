@@ -18,7 +18,7 @@ from specflight.errors import DamagedData, InvalidRequest
 from specflight.flight.protocol import PIXEL, STATUS_DAMAGED, STATUS_MISSING, STATUS_OK, VECTORS
 from specflight.flight.source import EXPLICIT, NOT_FOUND, STORED, SpectrumSource, loglam_words
 
-__all__ = ["Grid", "SpectraPlan", "common_grid", "cutout_grid", "span", "spectra_batches"]
+__all__ = ["Grid", "SpectraPlan", "common_grid", "cutout_grid", "given_grid", "span", "spectra_batches"]
 
 BATCH_BYTES = 4 << 20
 """Of a record batch: 32 spectra with all columns. Smaller ones cost messages, larger ones memory and latency."""
@@ -71,6 +71,18 @@ def _on_grid(source: SpectrumSource, rows: NDArray[np.int64], parameter: str) ->
             f"{parameter}: spectrum {source.ids[odd[0]]} is not on the grid log10(wavelength) = 1e-4 k of the others"
         )
     return found
+
+
+def given_grid(source: SpectrumSource, rows: NDArray[np.int64], grid: tuple[int, int]) -> Grid:
+    """Grid that a request names.
+
+    Raises
+    ------
+    InvalidRequest
+        If a spectrum is not on the SDSS grid.
+    """
+    _on_grid(source, rows, "grid")
+    return Grid(*grid)
 
 
 def common_grid(source: SpectrumSource, rows: NDArray[np.int64]) -> Grid:
