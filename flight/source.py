@@ -11,7 +11,17 @@ from numpy.typing import NDArray
 from specflight.errors import DamagedData
 from specflight.flight.protocol import VECTORS, grid_loglam
 
-__all__ = ["EXPLICIT", "NOT_FOUND", "STORED", "SpectrumSource", "locate", "loglam_words", "original_bytes"]
+__all__ = [
+    "EXPLICIT",
+    "NOT_FOUND",
+    "STORED",
+    "SpectrumSource",
+    "Words",
+    "locate",
+    "loglam_words",
+    "original_bytes",
+    "read_one",
+]
 
 NOT_FOUND = -1
 """Row of an identifier that a source does not have."""
@@ -26,6 +36,9 @@ STORED = tuple(name for name in VECTORS if name != "loglam")
 _TABLE_START, _TABLE_END = 30_000, 50_000
 _TABLE = grid_loglam(_TABLE_START, _TABLE_END - _TABLE_START).view(np.uint32)
 _TABLE.setflags(write=False)
+
+
+Words = NDArray[np.uint32]
 
 
 class SpectrumSource(Protocol):
@@ -45,21 +58,21 @@ class SpectrumSource(Protocol):
     k0: NDArray[np.int32]
     npix: NDArray[np.int32]
 
-    def prefetch(self, rows: NDArray[np.int64]) -> None:
-        """Announce rows that will be read, so that the disk can be asked for all of them at once."""
+    def prefetch(self, rows: NDArray[np.int64], columns: slice) -> None:
+        """Announce rows and columns that will be read, so that the disk can be asked for all of them at once."""
 
-    def words(self, row: int) -> NDArray[np.uint32]:
-        """Vectors of a spectrum as 32-bit words.
+    def read(self, rows: NDArray[np.int64]) -> list[Words | DamagedData]:
+        """Vectors of spectra as 32-bit words.
+
+        Parameters
+        ----------
+        rows : ndarray of int64, shape (n,)
 
         Returns
         -------
-        ndarray of uint32, shape (7 or 8, at least npix)
+        list of ndarray of uint32, each of shape (7 or 8, at least npix)
             The columns `STORED` and, where k0 is `EXPLICIT`, loglam; what follows the first npix words is padding.
-
-        Raises
-        ------
-        DamagedData
-            If the file that holds them is missing, truncated or not what it was.
+            In the place of a spectrum whose file is missing, truncated or not what it was: what is wrong with it.
         """
 
     def original(self, row: int) -> tuple[str, bytes]:
@@ -95,3 +108,17 @@ def original_bytes(path: Path) -> tuple[str, bytes]:
         return path.name, path.read_bytes()
     except OSError as error:
         raise DamagedData(f"the original file {path.name} cannot be read: {error.strerror}") from None
+
+
+def read_one(source: SpectrumSource, row: int) -> Words:
+    """Vectors of one spectrum; see `SpectrumSource.read`.
+
+    Raises
+    ------
+    DamagedData
+        If it cannot be read; the text names the spectrum.
+    """
+    words = source.read(np.array([row]))[0]
+    if isinstance(words, DamagedData):
+        raise DamagedData(f"spectrum {source.ids[row]} cannot be read: {words}")
+    return words

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from specflight.errors import DamagedData
 from specflight.flight.datadir import ContextDirectory, DataFile, Manifest
 from specflight.flight.protocol import VECTORS
-from specflight.flight.source import EXPLICIT, STORED, original_bytes
+from specflight.flight.source import EXPLICIT, STORED, Words, original_bytes
 
 __all__ = ["INDEX_SCHEMA", "ArrowStore", "PartWriter", "read_index"]
 
@@ -116,10 +116,16 @@ def read_index(path: Path) -> pa.Table:
         with pa.memory_map(str(path)) as file:
             table = pa.ipc.open_file(file).read_all()
     except (OSError, pa.ArrowInvalid) as error:
-        raise DamagedData(f"the index {path.name} cannot be read: {error}") from None
+        raise DamagedData(f"the index {path.name} cannot be read: {_reason(error, path)}") from None
     if not table.schema.equals(INDEX_SCHEMA):
         raise DamagedData(f"the index {path.name} has other columns than this specflight reads")
     return table.combine_chunks()
+
+
+def _reason(error: Exception, path: Path) -> str:
+    """What an error says, but not to strangers where the file lies."""
+    reason = (isinstance(error, OSError) and error.strerror) or str(error)
+    return reason.replace(str(path), path.name)
 
 
 class _Part:
@@ -132,7 +138,7 @@ class _Part:
             with path.open("rb") as file:
                 self.map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
         except (OSError, ValueError) as error:
-            raise DamagedData(f"the part file {path.name} cannot be opened: {error}") from None
+            raise DamagedData(f"the part file {path.name} cannot be opened: {_reason(error, path)}") from None
         self.check()
 
     def check(self) -> None:
@@ -186,35 +192,49 @@ class ArrowStore:
         except DamagedData as error:
             return error
 
-    def _mapped(self, row: int) -> _Part:
-        part: _Part | DamagedData = self._parts[self._part[row]]
+    def _mapped(self, number: int) -> mmap.mmap | DamagedData:
+        part = self._parts[number]
         if isinstance(part, DamagedData):
-            raise DamagedData(str(part))
-        part.check()
-        return part
+            return part
+        try:
+            part.check()
+        except DamagedData as error:
+            return error
+        return part.map
 
-    def prefetch(self, rows: NDArray[np.int64]) -> None:
+    def prefetch(self, rows: NDArray[np.int64], columns: slice) -> None:
         """See `SpectrumSource.prefetch`."""
         page = mmap.PAGESIZE
-        for number in np.unique(self._part[rows]).tolist():
-            mine = rows[self._part[rows] == number]
-            starts = self._offset[mine] // page * page
-            lengths = self._offset[mine] + self._length[mine] - starts
-            # What is damaged is reported when it is read, by the name of its spectrum.
-            with suppress(DamagedData, ValueError):
-                mapped = self._mapped(int(mine[0])).map
-                for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
+        stride = (4 * self.npix[rows].astype(np.int64) + 7) // 8 * 8
+        first = self._offset[rows] + columns.start * stride
+        starts = first // page * page
+        lengths = first + (columns.stop - columns.start) * stride - starts
+        parts = {number: self._mapped(number) for number in np.unique(self._part[rows]).tolist()}
+        for number, start, length in zip(self._part[rows].tolist(), starts.tolist(), lengths.tolist(), strict=True):
+            mapped = parts[number]
+            # What is damaged is reported when it is read.
+            if not isinstance(mapped, DamagedData):
+                with suppress(ValueError):
                     mapped.madvise(mmap.MADV_WILLNEED, start, length)
 
-    def words(self, row: int) -> NDArray[np.uint32]:
-        """See `SpectrumSource.words`; a view of the mapped file."""
-        part = self._mapped(row)
-        stride = _stride(int(self.npix[row])) // 4
-        shape = (int(self._length[row]) // 4 // stride, stride)
+    def read(self, rows: NDArray[np.int64]) -> list[Words | DamagedData]:
+        """See `SpectrumSource.read`; views of the mapped files."""
+        numbers = self._part[rows].tolist()
+        parts = {number: self._mapped(number) for number in set(numbers)}
+        words = (self.npix[rows].astype(np.int64) + 1) // 2 * 2
+        counts = self._length[rows] // (4 * np.maximum(words, 1))
+        places = zip(numbers, counts.tolist(), words.tolist(), self._offset[rows].tolist(), strict=True)
+        return [self._words(parts[number], number, (count, width), at) for number, count, width, at in places]
+
+    def _words(
+        self, mapped: mmap.mmap | DamagedData, number: int, shape: tuple[int, int], offset: int
+    ) -> Words | DamagedData:
+        if isinstance(mapped, DamagedData):
+            return mapped
         try:
-            return np.ndarray(shape, np.uint32, part.map, int(self._offset[row]))
+            return np.ndarray(shape, np.uint32, mapped, offset)
         except (TypeError, ValueError):
-            raise DamagedData(f"the index points outside of the part file {part.name}") from None
+            return DamagedData(f"the index points outside of the part file {self._names[number]}")
 
     def original(self, row: int) -> tuple[str, bytes]:
         """See `SpectrumSource.original`."""

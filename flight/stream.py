@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from specflight.errors import DamagedData, InvalidRequest
 from specflight.flight.protocol import PIXEL, STATUS_DAMAGED, STATUS_MISSING, STATUS_OK, VECTORS
-from specflight.flight.source import EXPLICIT, NOT_FOUND, STORED, SpectrumSource, loglam_words
+from specflight.flight.source import EXPLICIT, NOT_FOUND, STORED, SpectrumSource, Words, loglam_words, read_one
 
 __all__ = ["Grid", "SpectraPlan", "common_grid", "cutout_grid", "given_grid", "span", "spectra_batches"]
 
@@ -152,7 +152,7 @@ def span(source: SpectrumSource, rows: NDArray[np.int64]) -> tuple[float, float]
         lows.append(float(limits[0]))
         highs.append(float(limits[-1]))
     for row in found[explicit].tolist():
-        loglam = source.words(row)[len(STORED)].view(np.float32)
+        loglam = read_one(source, row)[len(STORED)].view(np.float32)
         lows.append(float(loglam[0]))
         highs.append(float(loglam[int(source.npix[row]) - 1]))
     return min(lows), max(highs)
@@ -168,16 +168,16 @@ def spectra_batches(source: SpectrumSource, plan: SpectraPlan) -> Iterator[pa.Re
     """
     build = _lists if plan.grid is None else _aligned
     size = _batch_rows(source, plan)
+    runs = _take(plan.columns)[1] or (slice(0, 0),)
     # A single spectrum is read at once anyway.
     ahead = 0 if len(plan.rows) > 1 else 1
     for start in range(0, len(plan.rows), size):
         if start >= ahead:
             chunk = plan.rows[ahead : ahead + READ_AHEAD]
-            source.prefetch(chunk[chunk != NOT_FOUND])
+            source.prefetch(chunk[chunk != NOT_FOUND], slice(runs[0].start, runs[-1].stop))
             ahead += READ_AHEAD
         rows, ids = plan.rows[start : start + size], plan.ids[start : start + size]
-        views = [_view(source, row, plan) for row in rows.tolist()]
-        yield build(source, plan, rows, ids, views)
+        yield build(source, plan, rows, ids, _views(source, plan, rows))
 
 
 def _batch_rows(source: SpectrumSource, plan: SpectraPlan) -> int:
@@ -189,18 +189,17 @@ def _batch_rows(source: SpectrumSource, plan: SpectraPlan) -> int:
     return max(1, BATCH_BYTES // (4 * pixels * len(plan.columns)))
 
 
-def _view(source: SpectrumSource, row: int, plan: SpectraPlan) -> NDArray[np.uint32] | None:
-    if row == NOT_FOUND:
-        return None
-    try:
-        return source.words(row)
-    except DamagedData as error:
-        if plan.null_damaged:
-            return None
-        raise DamagedData(f"spectrum {source.ids[row]} cannot be read: {error}") from None
+def _views(source: SpectrumSource, plan: SpectraPlan, rows: NDArray[np.int64]) -> _Views:
+    found = rows != NOT_FOUND
+    words = source.read(rows if found.all() else rows[found])
+    bad = [number for number, view in enumerate(words) if isinstance(view, DamagedData)]
+    if bad and not plan.null_damaged:
+        raise DamagedData(f"spectrum {source.ids[rows[found][bad[0]]]} cannot be read: {words[bad[0]]}")
+    views = iter(None if isinstance(view, DamagedData) else view for view in words)
+    return [next(views) if there else None for there in found.tolist()]
 
 
-_Views = list[NDArray[np.uint32] | None]
+_Views = list[Words | None]
 
 
 @lru_cache(maxsize=64)
