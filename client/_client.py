@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -25,9 +25,6 @@ from specflight.flight.protocol import (
     choose_columns,
     explain_validation,
 )
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Client"]
 
@@ -313,7 +310,11 @@ class Client:
 
     def _fits(self, id_list: Any, context: str | None, missing: Missing) -> Iterator[bytes | None]:  # noqa: ANN401
         ids, query = _ids(id_list)
-        request = FitsRequest(context=context or self.context, query=query, missing=missing)
+        values = {"context": context or self.context, "query": query, "missing": missing}
+        try:
+            request = FitsRequest.model_validate(values)
+        except ValidationError as error:
+            raise InvalidRequest(explain_validation(error)) from None
         for batch in self._transport.stream(request, ids).batches:
             yield from batch.column("fits").to_pylist()
 
@@ -359,7 +360,10 @@ def _region(position: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
         case []:
             return {}
         case ["region"]:
-            vertices = np.asarray(given["region"], dtype=np.float64)
+            try:
+                vertices = np.asarray(given["region"], dtype=np.float64)
+            except (TypeError, ValueError):
+                raise InvalidRequest(f"region: {given['region']!r} is not a list of (ra, dec) in degrees") from None
             if vertices.ndim == 1 and len(vertices) % 2 == 0:
                 vertices = vertices.reshape(-1, 2)
             if vertices.ndim != 2 or vertices.shape[1] != 2:
@@ -367,9 +371,16 @@ def _region(position: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
             return {"polygon": vertices.tolist()}
         case ["coord", "size"]:
             icrs = given["coord"].icrs
-            return {"cone": (float(icrs.ra.deg), float(icrs.dec.deg), float(given["size"]))}
+            return {"cone": (_degrees("coord", icrs.ra), _degrees("coord", icrs.dec), _degrees("size", given["size"]))}
         case ["dec", "ra", "size"]:
-            return {"cone": (given["ra"], given["dec"], given["size"])}
+            return {"cone": tuple(_degrees(name, given[name]) for name in ("ra", "dec", "size"))}
         case names:
             expected = "region, or coord and size, or ra, dec and size"
             raise InvalidRequest(f"query: {', '.join(names)} do not make a region; give {expected}")
+
+
+def _degrees(name: str, value: Any) -> float:  # noqa: ANN401 - a number or an astropy Quantity
+    try:
+        return float(value.to_value("deg") if hasattr(value, "to_value") else value)
+    except (TypeError, ValueError):
+        raise InvalidRequest(f"{name}: {value!r} is not one number of degrees") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import re
 import threading
 import time
@@ -112,7 +113,7 @@ class FlightTransport:
     def __init__(self, endpoints: tuple[str, ...], timeout: float) -> None:
         self._endpoints = endpoints
         self._timeout = timeout
-        self._current = 0
+        self._current = random.randrange(len(endpoints))  # so that clients spread over the workers
         self._client: fl.FlightClient | None = None
         self._lock = threading.Lock()
 

@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 FITS_SUFFIXES = (".fits", ".fit", ".fits.gz", ".fit.gz")
 """Files of a tree that are taken for FITS."""
 
+REMEMBER = 10_000
+"""Files after which a scan is saved: ten seconds' work is all that a restart repeats."""
+
 _SCAN_SCHEMA = pa.schema(
     [
         pa.field("specobjid", pa.uint64()),
@@ -189,6 +192,9 @@ def _scan(root: Path, memory: Path) -> pa.Table:
                 "reduced": spec.reduced,
             }
         rows.append(row)
+        if spec is not None and fresh % REMEMBER == 0:
+            log.info("archive: %d files of %s scanned", len(rows), root)
+            _remember(pa.Table.from_pylist(rows, schema=_SCAN_SCHEMA), memory)
     table = pa.Table.from_pylist(rows, schema=_SCAN_SCHEMA)
     if fresh or len(rows) != len(known):
         _remember(table, memory)

@@ -101,10 +101,10 @@ class ContextDirectory:
         try:
             manifest = Manifest.model_validate_json(text)
         except ValidationError as error:
-            raise DamagedData(f"{self.manifest_path} is not a manifest: {error.errors()[0]['msg']}") from None
+            raise DamagedData(f"{self.context}/MANIFEST.json is not a manifest: {error.errors()[0]['msg']}") from None
         if manifest.schema_version != SCHEMA_VERSION:
             raise DamagedData(
-                f"{self.manifest_path} has schema version {manifest.schema_version}, not {SCHEMA_VERSION} as read here"
+                f"{self.context}/MANIFEST.json has schema version {manifest.schema_version}, not {SCHEMA_VERSION}"
             )
         return manifest
 

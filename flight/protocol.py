@@ -319,14 +319,14 @@ def parse_request(text: bytes | str) -> Request:
     try:
         return _REQUEST.validate_json(text)
     except ValidationError as error:
-        raise InvalidRequest(explain_validation(error)) from None
+        # The place of a fault starts with the kind of the request.
+        raise InvalidRequest(explain_validation(error, skip=1)) from None
 
 
-def explain_validation(error: ValidationError) -> str:
-    """First fault of a pydantic error as one sentence that names the field and the value."""
+def explain_validation(error: ValidationError, skip: int = 0) -> str:
+    """First fault of a pydantic error as one sentence that names the field (less `skip` parts) and the value."""
     first = error.errors(include_url=False)[0]
-    kinds = ("spectra", "query", "span", "fits")
-    where = ".".join(str(part) for part in first["loc"] if part not in kinds) or "request"
+    where = ".".join(str(part) for part in first["loc"][skip:]) or "request"
     message = first["msg"].removeprefix("Value error, ")
     value = repr(first.get("input"))
     if len(value) > 80:
@@ -336,7 +336,11 @@ def explain_validation(error: ValidationError) -> str:
 
 @lru_cache(maxsize=256)
 def spectra_schema(
-    columns: tuple[str, ...], context: str, release: str = "", k0: int | None = None, npix: int | None = None
+    columns: tuple[str, ...],
+    context: str,
+    release: str = "",
+    grid: tuple[int, int] | None = None,
+    on_grid: bool = True,
 ) -> pa.Schema:
     """Schema of a stream of spectra.
 
@@ -346,13 +350,15 @@ def spectra_schema(
         Vector columns.
     context, release : str
         Named in the metadata.
-    k0, npix : int or None
+    grid : (k0, npix) or None
         The common grid of an aligned answer.
+    on_grid : bool
+        Whether the wavelengths of every spectrum are those of the SDSS grid.
 
     Returns
     -------
     pyarrow.Schema
-        ``specobjid`` uint64, ``status`` string and the vectors: lists, or fixed-size lists of `npix` when aligned.
+        ``specobjid`` uint64, ``status`` string and the vectors: lists, or fixed-size lists of npix when aligned.
     """
     fields = [
         pa.field(CATALOGUE_ID, pa.uint64(), metadata={"description": "unique spectrum identifier"}),
@@ -361,17 +367,15 @@ def spectra_schema(
     for name in columns:
         vector = VECTORS[name]
         # A list's own item field would only repeat the metadata, so it stays bare.
-        kind = pa.list_(vector.type) if npix is None else pa.list_(vector.type, npix)
+        kind = pa.list_(vector.type) if grid is None else pa.list_(vector.type, grid[1])
         fields.append(pa.field(name, kind, metadata={"unit": vector.unit, "description": vector.description}))
-    grid: dict[str, Any] = {"loglam": "float32((k0 + i) * 1e-4)", "step": PIXEL}
-    if npix is not None:
-        grid |= {"k0": k0, "npix": npix}
+    place = {} if grid is None else {"k0": grid[0], "npix": grid[1]}
     about: dict[str, Any] = {
         "context": context,
         "release": release,
         "medium": "vacuum",
         "frame": "heliocentric",
-        "grid": grid,
+        "grid": {"loglam": "float32((k0 + i) * 1e-4)", "step": PIXEL, **place} if on_grid else {},
     }
     if "and_mask" in columns or "or_mask" in columns:
         about["mask_bits"] = SPPIXMASK

@@ -171,7 +171,7 @@ class FlightServer(fl.FlightServerBase):  # type: ignore[misc]
                 request = QueryRequest(context=name, catalog=f"{name}.{key}", columns=tuple(table.schema.names))
                 yield self._flight(request, table.schema, table.rows, -1)
             # With no condition a query finds everything; without a catalogue the ids have to be given.
-            spectra = SpectraRequest(context=name, query=Query() if held.tables else None)
+            spectra = SpectraRequest(context=name, query=Query(catalog="specobjall") if held.tables else None)
             schema = spectra_schema(tuple(VECTORS), name, held.about.release)
             yield self._flight(spectra, schema, len(held.source.ids), int(held.source.npix.sum()) * 32)
 

@@ -12,6 +12,7 @@ import re
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ from specflight.flight.protocol import (
     spectra_schema,
 )
 from specflight.flight.settings import ContextSettings, load_settings
-from specflight.flight.source import NOT_FOUND, SpectrumSource, locate
+from specflight.flight.source import EXPLICIT, NOT_FOUND, SpectrumSource, locate
 from specflight.flight.store import ArrowStore
 from specflight.flight.stream import Grid, SpectraPlan, common_grid, cutout_grid, given_grid, span, spectra_batches
 
@@ -131,7 +132,7 @@ class Service:
         self.data = data.resolve()
         self._root = str(self.data)
         self.settings = load_settings(self.data)
-        self._lock = threading.Lock()
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._loaded: dict[str, tuple[tuple[int, int] | None, Context]] = {}
         self._default_name, self._default_since = "default", -math.inf
         self._scratch = tempfile.TemporaryDirectory(prefix="specflight-")
@@ -177,7 +178,7 @@ class Service:
             known = ", ".join(names) or "none"
             raise NotFound(f"context: there is no context '{name}' (there are: {known})")
         directory = ContextDirectory(self.data, name)
-        with self._lock:
+        with self._locks[name]:
             stamp = _stamp(str(directory.manifest_path))
             held = self._loaded.get(name)
             if held is None or held[0] != stamp:
@@ -292,14 +293,23 @@ class Service:
         return "OK"
 
     def describe(self, name: str) -> dict[str, object]:
-        """A context for listings: name, description, release, number of spectra and default catalogue."""
-        context = self.context(name)
+        """A context for listings.
+
+        Returns
+        -------
+        dict
+            name, description, release, number of spectra (None while an archive is scanned for the first time) and
+            default catalogue (None where there is none).
+        """
+        about = self.settings.contexts.get(name, ContextSettings.model_validate({}))
+        scanned = name in self._loaded or (self.data / name / "MANIFEST.json").exists()
+        context = self.context(name) if scanned else None
         return {
-            "name": context.name,
-            "description": context.about.description,
-            "release": context.about.release,
-            "spectra": len(context.source.ids),
-            "catalog": f"{context.name}.specobj" if "specobj" in context.tables else None,
+            "name": name,
+            "description": about.description,
+            "release": about.release,
+            "spectra": len(context.source.ids) if context else None,
+            "catalog": f"{name}.specobj" if context and "specobj" in context.tables else None,
         }
 
     def describe_tables(self, name: str) -> list[dict[str, object]]:
@@ -429,14 +439,14 @@ def _answer_spectra(
     elif request.align:
         grid = common_grid(source, rows)
     pixels = grid.npix * len(rows) if grid else int(source.npix[rows[rows != NOT_FOUND]].sum())
-    schema = spectra_schema(
-        columns, context.name, context.about.release, grid.k0 if grid else None, grid.npix if grid else None
-    )
+    place = (grid.k0, grid.npix) if grid else None
+    on_grid = not (source.k0[rows[rows != NOT_FOUND]] == EXPLICIT).any()
+    schema = spectra_schema(columns, context.name, context.about.release, place, on_grid)
     ids, rows = ids[request.start :], rows[request.start :]
     plan = SpectraPlan(schema, columns, ids, rows, grid, null_damaged=request.missing == "null")
 
     def parts(count: int) -> list[Request]:
-        fixed = {"query": None, "start": 0, "grid": (grid.k0, grid.npix) if grid else None, "context": context.name}
+        fixed = {"query": None, "start": 0, "grid": place, "context": context.name}
         size = max(1, -(-len(ids) // count))
         return [
             request.model_copy(update={**fixed, "ids": ids[at : at + size].tolist()})

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from specflight.errors import InvalidRequest
 from specflight.flight.protocol import explain_validation
@@ -83,6 +83,8 @@ def load_settings(data: Path) -> Settings:
         settings = Settings(**values)
     except tomllib.TOMLDecodeError as error:
         raise InvalidRequest(f"{path} is not TOML: {error}") from None
+    except SettingsError as error:
+        raise InvalidRequest(f"settings in the environment: {error}") from None
     except ValidationError as error:
         raise InvalidRequest(f"settings of {data}: {explain_validation(error)}") from None
     return settings

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,11 +25,11 @@ __all__ = ["SOURCE", "Chunk", "Skipped", "SourceFile", "StagedChunk", "split", "
 SOURCE = "_source"
 """Column of the staged rows that numbers them through all chunks."""
 
-MAX_CHUNK = 1024
-"""Files of a chunk, and so spectra of a part file: about 140 MB."""
+MEAN_CHUNK = 512
+"""Files of a chunk, and so spectra of a part file, where there are many: about 70 MB."""
 
-SOURCE = "_source"
-"""Column of the staged rows that numbers them through all chunks."""
+MAX_CHUNK = 1 << 15
+"""Files of a chunk, so that the numbers of its rows are its own; far more than chance brings together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class Chunk:
     @property
     def first_source(self) -> int:
         """Number of the chunk's first row among all staged rows, whatever the other chunks are."""
-        return int(self.key[:13], 16) << 11
+        return int(self.key[:12], 16) * MAX_CHUNK
 
     @property
     def key(self) -> str:
@@ -71,11 +70,16 @@ class Chunk:
 
 
 def split(files: list[SourceFile]) -> Iterator[tuple[SourceFile, ...]]:
-    """Chunks of about an equal number of files; where they end depends on the files' names only."""
-    mean = min(MAX_CHUNK // 2, 1 << max(4, (len(files) // 16).bit_length()))
+    """Chunks of consecutive files, not too many and not too few.
+
+    A chunk begins where the digest of a file's name says so. One more file is added to a chunk or cuts it in two,
+    and changes no other one; but where it is the 256th, 512th, 1,024th, 2,048th or 4,096th, the chunks get larger.
+    """
+    mean = min(MEAN_CHUNK, 1 << max(4, (len(files) // 16).bit_length()))
     chunk: list[SourceFile] = []
     for file in files:
-        if chunk and (len(chunk) >= 2 * mean or zlib.crc32(os.fsencode(file.path)) % mean == 0):
+        digest = hashlib.blake2b(os.fsencode(file.path), digest_size=4).digest()
+        if chunk and (int.from_bytes(digest) % mean == 0 or len(chunk) == MAX_CHUNK):
             yield tuple(chunk)
             chunk = []
         chunk.append(file)
@@ -108,7 +112,7 @@ class StagedChunk:
             if any(path.stat().st_size != size for path, size in files):
                 return None
             index = read_index(directory.staging / f"{chunk.key}.arrow")
-        except (OSError, ValueError, KeyError, DamagedData):
+        except (OSError, ValueError, KeyError, TypeError, DamagedData):
             return None
         rows = directory.staging / f"{chunk.key}.parquet"
         return cls(chunk.first_source, index, rows, parts, tuple(Skipped(**skip) for skip in about["skipped"]))
@@ -131,6 +135,7 @@ def stage_chunk(chunk: Chunk) -> tuple[str, ...]:
         try:
             content = load_bytes(Path(file.path))
             spec = read_spec_file(content)
+            digest = _digest(file, content)
         except UnsupportedFile as error:
             skipped.append(Skipped(file.path, str(error)))
             continue
@@ -141,7 +146,7 @@ def stage_chunk(chunk: Chunk) -> tuple[str, ...]:
         placed = writers[odd].add(words)
         # The vectors are on the disk now; only what the catalogue needs stays in memory.
         bare = replace(spec, words=words[:, :0])
-        entries.append((file, bare, words.shape[1], _digest(file, content), placed))
+        entries.append((file, bare, words.shape[1], digest, placed))
     parts = {}
     for odd, writer in writers.items():
         writer.close()
@@ -188,4 +193,7 @@ def _digest(file: SourceFile, content: bytes) -> bytes:
     """SHA-256 of a file as it lies on the disk; `content` is decompressed."""
     if len(content) == file.size:
         return hashlib.sha256(content).digest()
-    return bytes.fromhex(file_sha256(Path(file.path)))
+    try:
+        return bytes.fromhex(file_sha256(Path(file.path)))
+    except OSError as error:
+        raise UnsupportedFile(f"the file cannot be read: {error.strerror}") from None

@@ -163,10 +163,6 @@ def check(data: Data) -> None:
             raise typer.Exit(1)
 
 
-if __name__ == "__main__":
-    app()
-
-
 @app.command()
 def bench(
     spectra: Annotated[int, typer.Option(min=1, help="FITS files to simulate, or spectra of --data to use.")] = 2500,
@@ -185,3 +181,7 @@ def bench(
         show(report)
         if json_file is not None:
             json_file.write_text(json.dumps(asdict(report), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    app()

@@ -15,7 +15,8 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
@@ -25,8 +26,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from specflight.errors import InvalidRequest
-from specflight.flight.archive import fits_files, newest
+from specflight.errors import DamagedData, InvalidRequest, SpecflightError, UnsupportedFile
+from specflight.flight.archive import examine, fits_files, newest
 from specflight.flight.datadir import ContextDirectory, DataFile, Manifest, adopt, sync
 from specflight.flight.store import INDEX_SCHEMA, read_index
 from specflight.tools.chunks import SOURCE, Chunk, Skipped, SourceFile, StagedChunk, split, stage_chunk
@@ -46,7 +47,7 @@ class IngestReport:
     added : int
         Spectra that are new in the context.
     replaced : int
-        Spectra that a newer reduction replaced.
+        Spectra that a newer reduction replaced, or that are in another file because theirs is gone.
     unchanged : int
         Files whose spectrum was there already, in the same or a newer reduction.
     skipped : tuple of Skipped
@@ -92,25 +93,39 @@ def ingest(
     ------
     InvalidRequest
         If a path does not exist, the name will not do, or another ingest of this context is running.
+    DamagedData
+        If the data directory cannot be written, is full, or holds damaged files of this context.
     """
     directory = ContextDirectory(data, context)
-    missing = [path for path in paths if not path.exists()]
+    missing = [path for path in paths if not os.path.exists(path)]
     if missing:
         raise InvalidRequest(f"PATH: there is no file or folder {missing[0]}")
-    directory.spectra.mkdir(parents=True, exist_ok=True)
-    directory.catalog.mkdir(exist_ok=True)
-    with _locked(directory):
-        return _ingest(directory, data, paths, workers, progress)
+    try:
+        directory.spectra.mkdir(parents=True, exist_ok=True)
+        directory.catalog.mkdir(exist_ok=True)
+        with _locked(directory):
+            return _ingest(directory, data, paths, workers, progress)
+    except SpecflightError:
+        raise
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        where = f" ({error.filename})" if error.filename else ""
+        raise DamagedData(f"data: {data} cannot be written: {reason}{where}") from error
+    except BrokenProcessPool as error:
+        raise SpecflightError(
+            "workers: a process was ended from outside; the same command goes on from here"
+        ) from error
 
 
 @contextmanager
 def _locked(directory: ContextDirectory) -> Iterator[None]:
     handle = os.open(directory.root, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InvalidRequest(f"context: another ingest of '{directory.context}' is running") from None
         yield
-    except BlockingIOError:
-        raise InvalidRequest(f"context: another ingest of '{directory.context}' is running") from None
     finally:
         os.close(handle)
 
@@ -150,9 +165,9 @@ def _new_files(paths: Sequence[Path], old: pa.Table) -> tuple[list[SourceFile], 
     for path in (file for root in paths for file in fits_files(root)):
         name = os.path.abspath(path)
         try:
-            status = path.stat()
-        except OSError as error:
-            skipped.append(Skipped(name, f"cannot be read: {error.strerror}"))
+            status = examine(Path(name))
+        except UnsupportedFile as error:
+            skipped.append(Skipped(os.fsencode(name).decode(errors="backslashreplace"), str(error)))
             continue
         if (name, status.st_size, status.st_mtime_ns) in seen:
             known += 1
@@ -165,21 +180,26 @@ def _stage(
     directory: ContextDirectory, chunks: list[Chunk], workers: int, progress: Callable[[int, int], None]
 ) -> list[StagedChunk]:
     total = sum(len(chunk.files) for chunk in chunks)
-    todo = [chunk for chunk in chunks if StagedChunk.read(directory, chunk) is None]
+    staged = {chunk.key: StagedChunk.read(directory, chunk) for chunk in chunks}
+    todo = [chunk for chunk in chunks if staged[chunk.key] is None]
     done = total - sum(len(chunk.files) for chunk in todo)
     progress(done, total)
     # The disk takes the part files while the workers read on.
     with ThreadPoolExecutor(1) as disk:
-        syncing = []
+        syncing = [
+            # What a killed run left may be in memory only.
+            disk.submit(sync, directory.spectra / part.name)
+            for stage in staged.values()
+            for part in (stage.parts if stage else ())
+        ]
         for count, names in _finished(todo, workers if total >= INLINE else 1):
             syncing += [disk.submit(sync, directory.spectra / name) for name in names]
             done += count
             progress(done, total)
         for future in syncing:
             future.result()
-    staged = [StagedChunk.read(directory, chunk) for chunk in chunks]
-    assert None not in staged
-    return [stage for stage in staged if stage is not None]
+    staged |= {chunk.key: StagedChunk.read(directory, chunk) for chunk in todo}
+    return [stage for stage in staged.values() if stage is not None]
 
 
 def _finished(chunks: list[Chunk], workers: int) -> Iterator[tuple[int, tuple[str, ...]]]:
@@ -189,7 +209,9 @@ def _finished(chunks: list[Chunk], workers: int) -> Iterator[tuple[int, tuple[st
         return
     with ProcessPoolExecutor(workers, get_context("spawn"), _obey_parent) as pool:
         try:
-            sizes = {pool.submit(stage_chunk, chunk): len(chunk.files) for chunk in chunks}
+            # The largest first, so that no worker is left alone with one in the end.
+            largest = sorted(chunks, key=lambda chunk: len(chunk.files), reverse=True)
+            sizes = {pool.submit(stage_chunk, chunk): len(chunk.files) for chunk in largest}
             for future in as_completed(sizes):
                 yield sizes[future], future.result()
         except BaseException:
@@ -227,11 +249,14 @@ def _choose(old: pa.Table, staged: list[StagedChunk]) -> _Live:
     sources = np.concatenate(
         [-1 - np.arange(len(old)), *(stage.first_source + np.arange(len(stage.index)) for stage in staged)]
     ).astype(np.int64)
-    held = set(zip(old["specobjid"].to_pylist(), old["sha256"].to_pylist(), strict=True))
-    news = table.slice(len(old)).select(["specobjid", "sha256"])
-    # The same bytes under another name are no newer reduction.
-    again = [pair in held for pair in zip(news["specobjid"].to_pylist(), news["sha256"].to_pylist(), strict=True)]
-    keep = np.flatnonzero(~np.concatenate([np.zeros(len(old), bool), np.array(again, bool)]))
+    bytes_of = list(zip(table["specobjid"].to_pylist(), table["sha256"].to_pylist(), strict=True))
+    held = {pair: row for row, pair in enumerate(bytes_of[: len(old)])}
+    dropped = np.zeros(len(table), np.bool_)
+    for row, pair in enumerate(bytes_of[len(old) :], len(old)):
+        if (before := held.get(pair)) is not None:
+            # The same bytes under another name are no newer reduction, but the original may have moved there.
+            dropped[row if os.path.exists(old["file"][before].as_py()) else before] = True
+    keep = np.flatnonzero(~dropped)
     chosen = keep[newest(table.take(keep))]
     index = table.take(chosen).combine_chunks()
     return _Live(index, index["specobjid"].to_numpy(), sources[chosen])
@@ -251,7 +276,10 @@ def _commit(
     extracts = write_extract(rows, live.sources, directory.catalog, directory.staging)
     tables = dict(manifest.tables) if manifest else {}
     for extract in extracts:
-        SkyIndex.build(extract.files, directory.catalog / f"{extract.name}.sky")
+        sky = directory.staging / f"{extract.name}.sky"
+        SkyIndex.build(extract.files, sky)
+        sky.replace(directory.catalog / sky.name)
+        sync(directory.catalog / extract.name)
         tables[extract.name] = tuple(
             DataFile(name=path.name, bytes=path.stat().st_size, sha256=digest, rows=pq.read_metadata(path).num_rows)
             for path, digest in zip(extract.files, extract.sha256, strict=True)
@@ -260,8 +288,8 @@ def _commit(
     with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, INDEX_SCHEMA) as writer:
         writer.write_table(live.index)
     index = adopt(temporary, "index", ".arrow", len(live.index))
-    sync(directory.spectra / index.name)
-    sync(directory.spectra)
+    for path in (directory.spectra / index.name, directory.spectra, directory.catalog, directory.root.parent):
+        sync(path)
     known = {part.name: part for part in (manifest.parts if manifest else ())}
     known |= {part.name: part for stage in staged for part in stage.parts}
     parts = tuple(known[name] for name in sorted(set(live.index["part"].to_pylist())))
@@ -276,13 +304,16 @@ def _restage(directory: ContextDirectory, manifest: Manifest, old: pa.Table) -> 
     ids = old["specobjid"].to_numpy()
     writer: pq.ParquetWriter | None = None
     for path in directory.table_files(manifest, "specobjall"):
-        file = pq.ParquetFile(path)
-        for number in range(file.num_row_groups):
-            rows = file.read_row_group(number).drop_columns(["_healpix_29"])
-            numbers = -1 - np.searchsorted(ids, rows["specobjid"].to_numpy())
-            rows = rows.append_column(SOURCE, pa.array(numbers, pa.int64()))
-            writer = writer or pq.ParquetWriter(target, rows.schema)
-            writer.write_table(rows)
+        try:
+            file = pq.ParquetFile(path)
+            for number in range(file.num_row_groups):
+                rows = file.read_row_group(number).drop_columns(["_healpix_29"])
+                numbers = -1 - np.searchsorted(ids, rows["specobjid"].to_numpy())
+                rows = rows.append_column(SOURCE, pa.array(numbers, pa.int64()))
+                writer = writer or pq.ParquetWriter(target, rows.schema)
+                writer.write_table(rows)
+        except (OSError, pa.ArrowException) as error:
+            raise DamagedData(f"the catalogue {path} cannot be read: {error}") from error
     if writer is not None:
         writer.close()
     return target
@@ -292,10 +323,16 @@ def _clean(directory: ContextDirectory, manifest: Manifest | None, staged: set[s
     """Remove what neither the live state nor a chunk that is wanted still needs."""
     wanted = {path for path, _ in directory.live_files(manifest)} if manifest else set()
     for path in directory.staging.iterdir():
-        if path.name.partition(".")[0] not in staged:
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name.partition(".")[0] not in staged:
             path.unlink()
     for about in directory.staging.glob("*.json"):
-        wanted |= {directory.spectra / part["name"] for part in json.loads(about.read_bytes())["parts"]}
+        # After a loss of power it may be short: then the chunk is done again.
+        with suppress(ValueError, KeyError, TypeError):
+            wanted |= {directory.spectra / part["name"] for part in json.loads(about.read_bytes())["parts"]}
+    for path in directory.root.glob(f".{directory.manifest_path.name}.*.tmp"):
+        path.unlink()
     link = directory.spectra / "index.arrow"
     if manifest is not None and not (link.is_symlink() and link.readlink() == Path(manifest.index.name)):
         fresh = link.with_name(f".index.arrow.{os.getpid()}.tmp")

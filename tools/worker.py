@@ -23,12 +23,13 @@ __all__ = ["work"]
 log = logging.getLogger(__name__)
 
 
-def _open(service: Service, name: str) -> None:
-    """Open a context before the first request for it; a damaged one must not keep the others from being served."""
-    try:
-        service.context(name)
-    except SpecflightError as error:
-        log.error("context %s cannot be served: %s", name, error)
+def _open(service: Service, names: list[str]) -> None:
+    """Open contexts before the first request for them; a damaged one must not keep the others from being served."""
+    for name in names:
+        try:
+            service.context(name)
+        except SpecflightError as error:
+            log.error("context %s cannot be served: %s", name, error)
 
 
 def work(pipe: Connection, data: Path, host: str, port: int, endpoints: tuple[str, ...]) -> None:
@@ -67,13 +68,16 @@ def work(pipe: Connection, data: Path, host: str, port: int, endpoints: tuple[st
 
     try:
         service = Service(data)
-        for name in service.context_names():
-            _open(service, name)
+        ingested = [name for name in service.context_names() if (data / name / "MANIFEST.json").exists()]
+        _open(service, ingested)
         server = FlightServer(service, f"grpc://{host}:{port}", endpoints)
     except (SpecflightError, OSError) as error:
         pipe.send(str(error))
         return
     pipe.send(server.port)
+    # The first scan of an archive may take long; requests for it wait, the others do not.
+    archives = [name for name in service.context_names() if name not in ingested]
+    threading.Thread(target=_open, args=(service, archives), daemon=True).start()
     stop.wait()
     drain = threading.Thread(target=server.shutdown, daemon=True)
     drain.start()
