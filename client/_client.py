@@ -43,7 +43,7 @@ class Client:
     context : str
         Data set to ask when a call names none.
     timeout : float
-        Seconds without an answer, or without the next part of one, after which a call fails.
+        Seconds without an answer, or without any further part of one, after which a call fails.
 
     Raises
     ------

@@ -21,18 +21,29 @@ from numpy.typing import NDArray
 
 from specflight import errors
 from specflight.errors import InvalidRequest, QueryTimeout, ServiceUnavailable, SpecflightError
-from specflight.flight.protocol import CATALOGUE_ID, FitsRequest, Request, SpectraRequest, describe
+from specflight.flight.protocol import (
+    CATALOGUE_ID,
+    FitsRequest,
+    QueryRequest,
+    Request,
+    SpanRequest,
+    SpectraRequest,
+    describe,
+)
 
 __all__ = ["FlightTransport", "LocalTransport", "Stream", "Transport", "connect"]
 
 ATTEMPTS = 5
-"""Tries in a row that bring nothing before a stream is given up."""
+"""Tries before a service counts as unreachable: one and a half seconds."""
+
+RESUME_ATTEMPTS = 30
+"""Tries in a row to go on with a stream that broke: half a minute, in which a worker is replaced several times over."""
 
 MAX_TICKET_IDS = 10_000
 """Identifiers that travel in a ticket (200 kB); longer lists go up as a table."""
 
 SHORT = 256
-"""Identifiers of a request whose whole answer keeps the deadline; of a longer one each batch does."""
+"""Identifiers of a request that is answered in one call; a longer answer is read batch by batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +118,7 @@ class FlightTransport:
     endpoints : tuple of str
         Flight locations of replicas; the next one is tried when one fails.
     timeout : float
-        Deadline in seconds: of small answers as a whole, of streams from batch to batch.
+        Deadline of a call, in seconds. A stream that has brought something by then is resumed in another call.
     """
 
     def __init__(self, endpoints: tuple[str, ...], timeout: float) -> None:
@@ -153,82 +164,104 @@ class FlightTransport:
         raise AssertionError("unreachable")
 
     def stream(self, request: Request, ids: NDArray[np.uint64] | None = None) -> Stream:
-        """See `Transport.stream`; a stream that breaks is resumed where it broke."""
+        """See `Transport.stream`; a long stream that breaks is resumed where it broke."""
+        if isinstance(request, QueryRequest | SpanRequest) or (ids is not None and len(ids) <= SHORT):
+            table = self._whole(request, ids)
+            return Stream(table.schema, iter(table.to_batches()))
+        return self._resuming(request, ids)
+
+    def _whole(self, request: Request, ids: NDArray[np.uint64] | None) -> pa.Table:
+        ticket = fl.Ticket(_ticket(request, ids))
+        options = fl.FlightCallOptions(timeout=self._timeout)
+        for attempt in range(ATTEMPTS):
+            client = self._connected()
+            try:
+                return client.do_get(ticket, options).read_all()
+            except pa.ArrowException as error:
+                self._recover(client, error, attempt)
+        raise AssertionError("unreachable")
+
+    def _resuming(self, request: SpectraRequest | FitsRequest, ids: NDArray[np.uint64] | None) -> Stream:
         for attempt in range(ATTEMPTS):
             client = self._connected()
             try:
                 reader = self._open(client, request, ids)
-                schema = reader.schema
+                break
             except pa.ArrowException as error:
                 self._recover(client, error, attempt)
-            else:
-                return Stream(schema, self._batches(client, reader, request, ids))
-        raise AssertionError("unreachable")
+        if isinstance(request, SpectraRequest) and (request.align or request.cutout):
+            # A resumed list is shorter, so the span of the whole has to be told.
+            grid = describe(reader.schema)["grid"]
+            request = request.model_copy(update={"grid": (grid["k0"], grid["npix"]), "cutout": None})
+        return Stream(reader.schema, self._batches(client, reader, request, ids))
 
-    def _open(
-        self, client: fl.FlightClient, request: Request, ids: NDArray[np.uint64] | None
-    ) -> fl.FlightStreamReader | fl.MetadataRecordBatchReader:
-        short = ids is not None and len(ids) <= SHORT
-        options = fl.FlightCallOptions(timeout=self._timeout) if short else fl.FlightCallOptions()
+    def _batches(
+        self,
+        client: fl.FlightClient,
+        reader: _Reader | None,
+        request: SpectraRequest | FitsRequest,
+        ids: NDArray[np.uint64] | None,
+    ) -> Iterator[pa.RecordBatch]:
+        attempt, start, received = 0, request.start, 0
+        try:
+            while True:
+                try:
+                    if reader is None:
+                        client, received = self._connected(), 0
+                        reader = self._open(client, request.model_copy(update={"start": start}), ids)
+                    batch = reader.read_chunk().data
+                except StopIteration:
+                    reader = None
+                    return
+                except pa.ArrowException as error:
+                    # A call that brought something before its deadline was only a long one.
+                    if not (isinstance(error, fl.FlightTimedOutError) and received):
+                        self._recover(client, error, attempt, RESUME_ATTEMPTS)
+                        attempt += 1
+                    reader = None
+                else:
+                    attempt, start, received = 0, start + batch.num_rows, received + batch.num_rows
+                    yield batch
+        finally:
+            if reader is not None:
+                reader.cancel()
+
+    def _open(self, client: fl.FlightClient, request: Request, ids: NDArray[np.uint64] | None) -> _Reader:
+        options = fl.FlightCallOptions(timeout=self._timeout)
         if ids is None or len(ids) <= MAX_TICKET_IDS:
-            return client.do_get(fl.Ticket(_ticket(request, ids)), options)
+            return _Reader(client.do_get(fl.Ticket(_ticket(request, ids)), options))
         descriptor = fl.FlightDescriptor.for_command(_ticket(request, None))
         writer, reader = client.do_exchange(descriptor, options)
         batch = pa.record_batch([pa.array(ids)], names=[CATALOGUE_ID])
         writer.begin(batch.schema)
         writer.write_batch(batch)
         writer.done_writing()
-        return _Exchange(writer, reader)
+        return _Reader(reader, writer)
 
-    def _batches(
-        self,
-        client: fl.FlightClient,
-        reader: Any,  # noqa: ANN401 - one of two unrelated classes
-        request: Request,
-        ids: NDArray[np.uint64] | None,
-    ) -> Iterator[pa.RecordBatch]:
-        if isinstance(request, SpectraRequest) and (request.align or request.cutout):
-            # A resumed list is shorter, so the span of the whole has to be told.
-            grid = describe(reader.schema)["grid"]
-            request = request.model_copy(update={"grid": (grid["k0"], grid["npix"]), "cutout": None})
-        attempt, received = 0, 0
-        while True:
-            try:
-                if reader is None:
-                    client = self._connected()
-                    reader = self._open(client, *_resumed(request, ids, received))
-                watched = ids is None or len(ids) > SHORT
-                for batch in _watch(reader, self._timeout) if watched else _chunks(reader):
-                    attempt, received = 0, received + batch.num_rows
-                    yield batch
-                reader = None
-                return
-            except pa.ArrowException as error:
-                if not isinstance(request, SpectraRequest | FitsRequest):
-                    attempt = ATTEMPTS
-                self._recover(client, error, attempt)
-                attempt, reader = attempt + 1, None
-            finally:
-                if reader is not None:
-                    reader.cancel()
-
-    def _recover(self, client: fl.FlightClient, error: Exception, attempt: int) -> None:
+    def _recover(self, client: fl.FlightClient, error: Exception, attempt: int, attempts: int = ATTEMPTS) -> None:
         """Wait before another try, or raise what the error means."""
         ours = _meaning(error, self._url, self._timeout)
-        if not isinstance(ours, ServiceUnavailable) or attempt >= ATTEMPTS - 1:
+        if not isinstance(ours, ServiceUnavailable) or attempt >= attempts - 1:
             raise ours from None
         self._next_endpoint(client)
-        time.sleep(0.1 * 2**attempt)
+        time.sleep(min(0.1 * 2**attempt, 1.0))
 
 
-class _Exchange:
-    """Reader of a DoExchange that keeps its writer alive."""
+class _Reader:
+    """Reader of a DoGet, or of a DoExchange together with its writer, without which it ends."""
 
-    def __init__(self, writer: fl.FlightStreamWriter, reader: fl.FlightStreamReader) -> None:
-        self._writer, self._reader = writer, reader
-        self.schema = reader.schema
+    def __init__(self, reader: Any, writer: Any = None) -> None:  # noqa: ANN401 - unrelated classes of pyarrow's
+        self._reader, self._writer = reader, writer
+        self.schema: pa.Schema = reader.schema
         self.read_chunk = reader.read_chunk
-        self.cancel = reader.cancel
+
+    def cancel(self) -> None:
+        """Tell the service that nobody reads on."""
+        self._reader.cancel()
+        if self._writer is not None:
+            # It would complain of the cancellation when it is collected.
+            with contextlib.suppress(pa.ArrowException):
+                self._writer.close()
 
 
 def _ticket(request: Request, ids: NDArray[np.uint64] | None) -> bytes:
@@ -236,44 +269,6 @@ def _ticket(request: Request, ids: NDArray[np.uint64] | None) -> bytes:
     if ids is not None:
         fields["ids"] = ids.tolist()
     return json.dumps(fields, separators=(",", ":")).encode()
-
-
-def _resumed(
-    request: Request, ids: NDArray[np.uint64] | None, received: int
-) -> tuple[Request, NDArray[np.uint64] | None]:
-    assert isinstance(request, SpectraRequest | FitsRequest)
-    return request.model_copy(update={"start": request.start + received}), ids
-
-
-def _chunks(reader: Any) -> Iterator[pa.RecordBatch]:  # noqa: ANN401
-    with contextlib.suppress(StopIteration):
-        while True:
-            yield reader.read_chunk().data
-
-
-def _watch(reader: Any, timeout: float) -> Iterator[pa.RecordBatch]:  # noqa: ANN401
-    """Batches of a stream, which is cancelled when the next one takes longer than `timeout`."""
-    done = threading.Event()
-    deadline = time.monotonic() + timeout
-
-    def watch() -> None:
-        while not done.wait(min(1.0, timeout / 4)):
-            if time.monotonic() > deadline:
-                reader.cancel()
-                return
-
-    threading.Thread(target=watch, daemon=True).start()
-    try:
-        for batch in _chunks(reader):
-            deadline = float("inf")
-            yield batch
-            deadline = time.monotonic() + timeout
-    except pa.ArrowException:
-        if time.monotonic() > deadline:
-            raise fl.FlightTimedOutError("no data") from None
-        raise
-    finally:
-        done.set()
 
 
 _NAMED = re.compile(r"(\w+): (.*)", re.DOTALL)
