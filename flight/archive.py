@@ -143,6 +143,7 @@ class FitsArchive:
         self.ids: NDArray[np.uint64] = table["specobjid"].to_numpy()
         self.npix: NDArray[np.int32] = table["npix"].to_numpy()
         self.k0: NDArray[np.int32] = table["k0"].to_numpy()
+        self.on_grid = not bool((self.k0 == EXPLICIT).any())
 
     def prefetch(self, rows: NDArray[np.int64], columns: slice) -> None:
         """See `SpectrumSource.prefetch`; files are read whole, which the system reads ahead by itself."""

@@ -152,7 +152,7 @@ class FlightServer(fl.FlightServerBase):  # type: ignore[misc]
             )
             for number, part in enumerate(requests)
         ]
-        return fl.FlightInfo(answer.schema, descriptor, endpoints, answer.rows, answer.bytes)
+        return fl.FlightInfo(answer.schema, descriptor, endpoints, answer.rows, answer.size())
 
     @_edge
     def get_schema(self, context: fl.ServerCallContext, descriptor: fl.FlightDescriptor) -> fl.SchemaResult:

@@ -73,8 +73,8 @@ class Answer:
     schema : pyarrow.Schema
     rows : int
         Rows in all.
-    bytes : int
-        Bytes of the values in all, about.
+    size : callable
+        Bytes of the values in all, about; -1 where that is not known.
     batches : callable
         Gives the record batches, in order.
     compression : str or None
@@ -85,7 +85,7 @@ class Answer:
 
     schema: pa.Schema
     rows: int
-    bytes: int
+    size: Callable[[], int]
     batches: Callable[[], Iterator[pa.RecordBatch]]
     compression: str | None = None
     parts: Callable[[int], list[Request]] | None = None
@@ -398,7 +398,7 @@ class Service:
 
     def _answer_query(self, context: Context, request: QueryRequest) -> Answer:
         table = self._rows(context, request, request.columns)
-        return Answer(table.schema, table.num_rows, table.nbytes, lambda: iter(table.to_batches()))
+        return Answer(table.schema, table.num_rows, lambda: table.nbytes, lambda: iter(table.to_batches()))
 
 
 def _field(body: bytes, name: str, default: str | None = None) -> str:
@@ -438,12 +438,15 @@ def _answer_spectra(
         grid = cutout_grid(source, rows, request.cutout)
     elif request.align:
         grid = common_grid(source, rows)
-    pixels = grid.npix * len(rows) if grid else int(source.npix[rows[rows != NOT_FOUND]].sum())
     place = (grid.k0, grid.npix) if grid else None
-    on_grid = not (source.k0[rows[rows != NOT_FOUND]] == EXPLICIT).any()
+    on_grid = source.on_grid or not (source.k0[rows[rows != NOT_FOUND]] == EXPLICIT).any()
     schema = spectra_schema(columns, context.name, context.about.release, place, on_grid)
     ids, rows = ids[request.start :], rows[request.start :]
     plan = SpectraPlan(schema, columns, ids, rows, grid, null_damaged=request.missing == "null")
+
+    def size() -> int:
+        pixels = grid.npix * len(rows) if grid else int(source.npix[rows[rows != NOT_FOUND]].sum())
+        return 4 * pixels * len(columns)
 
     def parts(count: int) -> list[Request]:
         fixed = {"query": None, "start": 0, "grid": place, "context": context.name}
@@ -456,7 +459,7 @@ def _answer_spectra(
     return Answer(
         schema,
         len(ids),
-        4 * pixels * len(columns),
+        size,
         lambda: spectra_batches(source, plan),
         request.compression,
         parts,
@@ -466,7 +469,7 @@ def _answer_spectra(
 def _answer_span(context: Context, rows: NDArray[np.int64]) -> Answer:
     low, high = span(context.source, rows)
     batch = pa.record_batch([pa.array([low]), pa.array([high])], schema=SPAN_SCHEMA)
-    return Answer(SPAN_SCHEMA, 1, batch.nbytes, lambda: iter([batch]))
+    return Answer(SPAN_SCHEMA, 1, lambda: batch.nbytes, lambda: iter([batch]))
 
 
 def _answer_fits(context: Context, request: FitsRequest, ids: NDArray[np.uint64], rows: NDArray[np.int64]) -> Answer:
@@ -487,4 +490,4 @@ def _answer_fits(context: Context, request: FitsRequest, ids: NDArray[np.uint64]
                 {CATALOGUE_ID: [specobjid], "status": [status], "name": [name], "fits": [content]}, schema=schema
             )
 
-    return Answer(schema, len(ids), -1, batches)
+    return Answer(schema, len(ids), lambda: -1, batches)

@@ -46,6 +46,8 @@ class SpectrumSource(Protocol):
 
     Attributes
     ----------
+    on_grid : bool
+        Whether the wavelengths of every spectrum are those of the SDSS grid.
     ids : ndarray of uint64, shape (n,)
         specobjids, ascending; a spectrum's position among them is its row.
     k0 : ndarray of int32, shape (n,)
@@ -54,6 +56,7 @@ class SpectrumSource(Protocol):
         Number of pixels.
     """
 
+    on_grid: bool
     ids: NDArray[np.uint64]
     k0: NDArray[np.int32]
     npix: NDArray[np.int32]
@@ -89,8 +92,7 @@ def locate(source: SpectrumSource, ids: NDArray[np.uint64]) -> NDArray[np.int64]
     """Rows of identifiers in a source, `NOT_FOUND` for those that it does not have."""
     if not len(source.ids):
         return np.full(len(ids), NOT_FOUND, np.int64)
-    rows = np.searchsorted(source.ids, ids)
-    rows[rows == len(source.ids)] = 0
+    rows = np.minimum(np.searchsorted(source.ids, ids), len(source.ids) - 1)
     rows[source.ids[rows] != ids] = NOT_FOUND
     return rows
 

@@ -174,8 +174,8 @@ class ArrowStore:
         self.ids: NDArray[np.uint64] = index["specobjid"].to_numpy()
         self.npix: NDArray[np.int32] = index["npix"].to_numpy()
         self.k0: NDArray[np.int32] = index["k0"].fill_null(EXPLICIT).to_numpy()
+        self.on_grid = index["k0"].null_count == 0
         self._offset = index["offset"].to_numpy()
-        self._length = index["length"].to_numpy()
         parts = index["part"].combine_chunks().dictionary_encode()
         if isinstance(parts, pa.ChunkedArray):
             parts = parts.combine_chunks()
@@ -221,10 +221,13 @@ class ArrowStore:
         """See `SpectrumSource.read`; views of the mapped files."""
         numbers = self._part[rows].tolist()
         parts = {number: self._mapped(number) for number in set(numbers)}
-        words = (self.npix[rows].astype(np.int64) + 1) // 2 * 2
-        counts = self._length[rows] // (4 * np.maximum(words, 1))
-        places = zip(numbers, counts.tolist(), words.tolist(), self._offset[rows].tolist(), strict=True)
-        return [self._words(parts[number], number, (count, width), at) for number, count, width, at in places]
+        places = zip(
+            numbers, self.k0[rows].tolist(), self.npix[rows].tolist(), self._offset[rows].tolist(), strict=True
+        )
+        return [
+            self._words(parts[number], number, (len(part_columns(k0 == EXPLICIT)), _stride(npix) // 4), offset)
+            for number, (k0, npix), offset in places
+        ]
 
     def _words(
         self, mapped: mmap.mmap | DamagedData, number: int, shape: tuple[int, int], offset: int

@@ -6,7 +6,7 @@ batch: a message for each spectrum would cost more than the copy.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -168,7 +168,7 @@ def spectra_batches(source: SpectrumSource, plan: SpectraPlan) -> Iterator[pa.Re
     """
     build = _lists if plan.grid is None else _aligned
     size = _batch_rows(source, plan)
-    runs = _take(plan.columns)[1] or (slice(0, 0),)
+    runs = _layout(plan.columns).runs or (slice(0, 0),)
     # A single spectrum is read at once anyway.
     ahead = 0 if len(plan.rows) > 1 else 1
     for start in range(0, len(plan.rows), size):
@@ -176,11 +176,13 @@ def spectra_batches(source: SpectrumSource, plan: SpectraPlan) -> Iterator[pa.Re
             chunk = plan.rows[ahead : ahead + READ_AHEAD]
             source.prefetch(chunk[chunk != NOT_FOUND], slice(runs[0].start, runs[-1].stop))
             ahead += READ_AHEAD
-        rows, ids = plan.rows[start : start + size], plan.ids[start : start + size]
-        yield build(source, plan, rows, ids, _views(source, plan, rows))
+        rows = plan.rows[start : start + size]
+        yield build(source, plan, plan.ids[start : start + size], rows, _views(source, plan, rows))
 
 
 def _batch_rows(source: SpectrumSource, plan: SpectraPlan) -> int:
+    if len(plan.rows) <= 1:
+        return 1
     if plan.grid is not None:
         pixels = plan.grid.npix
     else:
@@ -189,30 +191,70 @@ def _batch_rows(source: SpectrumSource, plan: SpectraPlan) -> int:
     return max(1, BATCH_BYTES // (4 * pixels * len(plan.columns)))
 
 
+@dataclass(frozen=True, slots=True)
+class _Views:
+    """Words of the spectra of a batch, None in the place of one that is missing or damaged.
+
+    `valid` says which are there; None stands for all of them.
+    """
+
+    words: Sequence[Words | None]
+    valid: NDArray[np.bool_] | None
+
+
 def _views(source: SpectrumSource, plan: SpectraPlan, rows: NDArray[np.int64]) -> _Views:
     found = rows != NOT_FOUND
-    words = source.read(rows if found.all() else rows[found])
-    bad = [number for number, view in enumerate(words) if isinstance(view, DamagedData)]
+    complete = bool(found.all())
+    read = source.read(rows if complete else rows[found])
+    words = [None if isinstance(view, DamagedData) else view for view in read]
+    if complete and all(view is not None for view in words):
+        return _Views(words, None)
+    bad = [number for number, view in enumerate(read) if isinstance(view, DamagedData)]
     if bad and not plan.null_damaged:
-        raise DamagedData(f"spectrum {source.ids[rows[found][bad[0]]]} cannot be read: {words[bad[0]]}")
-    views = iter(None if isinstance(view, DamagedData) else view for view in words)
-    return [next(views) if there else None for there in found.tolist()]
+        raise DamagedData(f"spectrum {source.ids[rows[found][bad[0]]]} cannot be read: {read[bad[0]]}")
+    following = iter(words)
+    placed = [next(following) if there else None for there in found.tolist()]
+    return _Views(placed, np.array([view is not None for view in placed]))
 
 
-_Views = list[Words | None]
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How the columns of a request lie in the buffer of a batch: those that are stored in file order, then loglam.
+
+    Attributes
+    ----------
+    types : tuple of pyarrow.DataType
+        Of their values.
+    lists : tuple of pyarrow.DataType
+        Lists of these.
+    runs : tuple of slice
+        Runs of neighbours among the stored columns, which are copied in one assignment.
+    loglam : bool
+        Whether the last column is loglam.
+    order : tuple of int
+        Number in the buffer of each column of the request.
+    """
+
+    types: tuple[pa.DataType, ...]
+    lists: tuple[pa.DataType, ...]
+    runs: tuple[slice, ...]
+    loglam: bool
+    order: tuple[int, ...]
 
 
 @lru_cache(maxsize=64)
-def _take(columns: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[slice, ...]]:
-    """Stored columns to copy, in file order, and the runs of neighbours that go in one assignment."""
-    wanted = [number for number, name in enumerate(STORED) if name in columns]
+def _layout(columns: tuple[str, ...]) -> _Layout:
+    names = [name for name in (*STORED, "loglam") if name in columns]
     runs: list[slice] = []
-    for number in wanted:
+    for number in (STORED.index(name) for name in names if name != "loglam"):
         if runs and runs[-1].stop == number:
             runs[-1] = slice(runs[-1].start, number + 1)
         else:
             runs.append(slice(number, number + 1))
-    return tuple(STORED[number] for number in wanted), tuple(runs)
+    types = tuple(VECTORS[name].type for name in names)
+    lists = tuple(pa.list_(kind) for kind in types)
+    order = tuple(names.index(name) for name in columns)
+    return _Layout(types, lists, tuple(runs), "loglam" in columns, order)
 
 
 def _buffers(columns: int, words: int) -> tuple[pa.Buffer, NDArray[np.uint32], int]:
@@ -222,101 +264,90 @@ def _buffers(columns: int, words: int) -> tuple[pa.Buffer, NDArray[np.uint32], i
     return buffer, np.frombuffer(buffer, np.uint32).reshape(columns, stride), 4 * stride
 
 
+def _copy(out: Words, words: Words, runs: tuple[slice, ...]) -> None:
+    first = 0
+    for run in runs:
+        after = first + run.stop - run.start
+        out[first:after] = words[run]
+        first = after
+
+
 def _lists(
-    source: SpectrumSource, plan: SpectraPlan, rows: NDArray[np.int64], ids: NDArray[np.uint64], views: _Views
+    source: SpectrumSource, plan: SpectraPlan, ids: NDArray[np.uint64], rows: NDArray[np.int64], views: _Views
 ) -> pa.RecordBatch:
-    npix = np.array([0 if view is None else source.npix[row] for view, row in zip(views, rows.tolist(), strict=True)])
+    layout = _layout(plan.columns)
+    npix, k0 = _grids(source, rows, views)
     offsets = np.zeros(len(rows) + 1, np.int32)
     np.cumsum(npix, out=offsets[1:])
-    stored, runs = _take(plan.columns)
-    buffer, out, stride = _buffers(len(plan.columns), int(offsets[-1]))
-    names = (*stored, "loglam") if "loglam" in plan.columns else stored
-    for view, row, at, n in zip(views, rows.tolist(), offsets[:-1].tolist(), npix.tolist(), strict=True):
-        if view is None:
+    ends = offsets.tolist()
+    total = ends[-1]
+    buffer, out, stride = _buffers(len(plan.columns), total)
+    for words, first, at, end in zip(views.words, k0, ends, ends[1:], strict=False):
+        if words is None:
             continue
-        first = 0
-        for run in runs:
-            after = first + run.stop - run.start
-            out[first:after, at : at + n] = view[run, :n]
-            first = after
-        if len(names) > len(stored):
-            k0 = int(source.k0[row])
-            out[-1, at : at + n] = view[len(STORED), :n] if k0 == EXPLICIT else loglam_words(k0, n)
-    valid = _validity(views)
-    starts = pa.py_buffer(offsets)
-    by_name = {
-        name: pa.Array.from_buffers(
-            pa.list_(VECTORS[name].type),
-            len(rows),
-            [valid, starts],
-            children=[_values(name, buffer, number * stride, int(offsets[-1]))],
-        )
-        for number, name in enumerate(names)
-    }
-    return _batch(plan, rows, ids, views, by_name)
+        _copy(out[:, at:end], words[:, : end - at], layout.runs)
+        if layout.loglam:
+            loglam = words[len(STORED), : end - at] if first == EXPLICIT else loglam_words(first, end - at)
+            out[-1, at:end] = loglam
+    shared = [_validity(views), pa.py_buffer(offsets)]
+    arrays = []
+    for number, kind in enumerate(layout.types):
+        values = pa.Array.from_buffers(kind, total, [None, buffer.slice(number * stride, 4 * total)])
+        arrays.append(pa.Array.from_buffers(layout.lists[number], len(rows), shared, children=[values]))
+    return _batch(plan, ids, rows, views, [arrays[number] for number in layout.order])
+
+
+def _grids(source: SpectrumSource, rows: NDArray[np.int64], views: _Views) -> tuple[NDArray[np.int32], list[int]]:
+    """Number of pixels, 0 where there is no spectrum, and first pixel of each."""
+    if views.valid is None:
+        return source.npix[rows], source.k0[rows].tolist()
+    npix, k0 = np.zeros(len(rows), np.int32), np.zeros(len(rows), np.int32)
+    there = rows[views.valid]
+    npix[views.valid], k0[views.valid] = source.npix[there], source.k0[there]
+    return npix, k0.tolist()
 
 
 def _aligned(
-    source: SpectrumSource, plan: SpectraPlan, rows: NDArray[np.int64], ids: NDArray[np.uint64], views: _Views
+    source: SpectrumSource, plan: SpectraPlan, ids: NDArray[np.uint64], rows: NDArray[np.int64], views: _Views
 ) -> pa.RecordBatch:
     assert plan.grid is not None
-    grid, count = plan.grid, len(rows)
-    stored, runs = _take(plan.columns)
-    buffer, flat, stride = _buffers(len(plan.columns), count * grid.npix)
-    out = flat[:, : count * grid.npix].reshape(len(plan.columns), count, grid.npix)
-    names = (*stored, "loglam") if "loglam" in plan.columns else stored
-    for number, (view, row) in enumerate(zip(views, rows.tolist(), strict=True)):
-        shift = 0 if view is None else int(source.k0[row]) - grid.k0
+    layout, grid, count = _layout(plan.columns), plan.grid, len(rows)
+    npix, k0 = _grids(source, rows, views)
+    total = count * grid.npix
+    buffer, flat, stride = _buffers(len(plan.columns), total)
+    out = flat[:, :total].reshape(len(plan.columns), count, grid.npix)
+    stored = len(plan.columns) - layout.loglam
+    for number, (words, first, pixels) in enumerate(zip(views.words, k0, npix.tolist(), strict=True)):
+        shift = first - grid.k0
         low = min(max(0, shift), grid.npix)
-        high = low if view is None else min(max(low, shift + int(source.npix[row])), grid.npix)
-        out[: len(stored), number, :low] = 0
-        out[: len(stored), number, high:] = 0
-        if view is None or high == low:
-            continue
-        first = 0
-        for run in runs:
-            after = first + run.stop - run.start
-            out[first:after, number, low:high] = view[run, low - shift : high - shift]
-            first = after
-    if len(names) > len(stored):
+        high = min(max(low, shift + pixels), grid.npix)
+        out[:stored, number, :low] = 0
+        out[:stored, number, high:] = 0
+        if words is not None and high > low:
+            _copy(out[:, number, low:high], words[:, low - shift : high - shift], layout.runs)
+    if layout.loglam:
         out[-1] = loglam_words(grid.k0, grid.npix)
     valid = _validity(views)
-    by_name = {
-        name: pa.Array.from_buffers(
-            pa.list_(VECTORS[name].type, grid.npix),
-            count,
-            [valid],
-            children=[_values(name, buffer, number * stride, count * grid.npix)],
-        )
-        for number, name in enumerate(names)
-    }
-    return _batch(plan, rows, ids, views, by_name)
-
-
-def _values(name: str, buffer: pa.Buffer, start: int, count: int) -> pa.Array:
-    return pa.Array.from_buffers(VECTORS[name].type, count, [None, buffer.slice(start, 4 * count)])
+    arrays = []
+    for number, kind in enumerate(layout.types):
+        values = pa.Array.from_buffers(kind, total, [None, buffer.slice(number * stride, 4 * total)])
+        arrays.append(pa.Array.from_buffers(pa.list_(kind, grid.npix), count, [valid], children=[values]))
+    return _batch(plan, ids, rows, views, [arrays[number] for number in layout.order])
 
 
 def _validity(views: _Views) -> pa.Buffer | None:
-    if all(view is not None for view in views):
-        return None
-    return pa.py_buffer(np.packbits([view is not None for view in views], bitorder="little"))
+    return None if views.valid is None else pa.py_buffer(np.packbits(views.valid, bitorder="little"))
 
 
 def _batch(
-    plan: SpectraPlan, rows: NDArray[np.int64], ids: NDArray[np.uint64], views: _Views, by_name: dict[str, pa.Array]
+    plan: SpectraPlan, ids: NDArray[np.uint64], rows: NDArray[np.int64], views: _Views, vectors: list[pa.Array]
 ) -> pa.RecordBatch:
-    if all(view is not None for view in views):
+    if views.valid is None:
         status = _all_ok(len(rows))
     else:
-        status = pa.array(
-            [
-                STATUS_OK if view is not None else STATUS_MISSING if row == NOT_FOUND else STATUS_DAMAGED
-                for view, row in zip(views, rows.tolist(), strict=True)
-            ]
-        )
-    arrays = [pa.array(ids), status, *(by_name[name] for name in plan.columns)]
-    return pa.RecordBatch.from_arrays(arrays, schema=plan.schema)
+        unreadable = np.where(rows == NOT_FOUND, STATUS_MISSING, STATUS_DAMAGED)
+        status = pa.array(np.where(views.valid, STATUS_OK, unreadable).tolist())
+    return pa.RecordBatch.from_arrays([pa.array(ids), status, *vectors], schema=plan.schema)
 
 
 @lru_cache(maxsize=256)
