@@ -85,17 +85,18 @@ def connect(url: str, timeout: float) -> Transport:
     ServiceUnavailable
         If an ``http://`` service does not answer.
     """
-    parts = urlsplit(url)
-    match parts.scheme:
-        case "grpc" | "grpc+tcp" | "grpc+tls" if parts.netloc:
-            return FlightTransport((url,), timeout)
-        case "http" | "https" if parts.netloc:
-            return FlightTransport(_endpoints(url, timeout), timeout)
-        case "file" if parts.path:
-            return LocalTransport(Path(unquote(parts.path)))
-    raise InvalidRequest(
-        f"url: '{url}' is not grpc://host:port, grpc+tls://host:port, http://host:port or file:///DATA"
-    )
+    with contextlib.suppress(ValueError):  # of a port that is none
+        parts = urlsplit(url)
+        reachable = bool(parts.hostname) and parts.port is not None
+        match parts.scheme:
+            case "grpc" | "grpc+tcp" | "grpc+tls" if reachable:
+                return FlightTransport((url,), timeout)
+            case "http" | "https" if parts.hostname:
+                return FlightTransport(_endpoints(url, timeout), timeout)
+            case "file" if parts.path:
+                return LocalTransport(Path(unquote(parts.path)))
+    expected = "grpc://host:port, grpc+tls://host:port, http://host:port or file:///DATA"
+    raise InvalidRequest(f"url: '{url}' is not {expected}")
 
 
 def _endpoints(url: str, timeout: float) -> tuple[str, ...]:

@@ -449,11 +449,12 @@ def _answer_spectra(
         return 4 * pixels * len(columns)
 
     def parts(count: int) -> list[Request]:
+        if not len(ids):
+            return [request]
         fixed = {"query": None, "start": 0, "grid": place, "context": context.name}
-        size = max(1, -(-len(ids) // count))
+        step = -(-len(ids) // count)
         return [
-            request.model_copy(update={**fixed, "ids": ids[at : at + size].tolist()})
-            for at in range(0, max(1, len(ids)), size)
+            request.model_copy(update={**fixed, "ids": ids[at : at + step].tolist()}) for at in range(0, len(ids), step)
         ]
 
     return Answer(

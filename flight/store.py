@@ -221,12 +221,10 @@ class ArrowStore:
         """See `SpectrumSource.read`; views of the mapped files."""
         numbers = self._part[rows].tolist()
         parts = {number: self._mapped(number) for number in set(numbers)}
-        places = zip(
-            numbers, self.k0[rows].tolist(), self.npix[rows].tolist(), self._offset[rows].tolist(), strict=True
-        )
+        k0, npix, offsets = self.k0[rows].tolist(), self.npix[rows].tolist(), self._offset[rows].tolist()
         return [
-            self._words(parts[number], number, (len(part_columns(k0 == EXPLICIT)), _stride(npix) // 4), offset)
-            for number, (k0, npix), offset in places
+            self._words(parts[number], number, (len(part_columns(first == EXPLICIT)), _stride(pixels) // 4), offset)
+            for number, first, pixels, offset in zip(numbers, k0, npix, offsets, strict=True)
         ]
 
     def _words(
