@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +21,8 @@ __all__ = ["Spectrum", "aligned_array", "record_dtype", "spectra_frames", "spect
 
 Spectrum = NDArray[np.void]
 """Structured array of one spectrum: a field for each vector column."""
+
+Converted = TypeVar("Converted")
 
 _BLOCK = 16384
 """Pixels interleaved at a time: what the eight columns of them take stays in the processor's cache."""
@@ -42,15 +46,39 @@ def spectra_records(batches: Iterable[pa.RecordBatch]) -> Iterator[Spectrum | No
     ndarray, shape (npix,)
         Structured, a field for each vector column; None in the place of a spectrum whose status is not ``ok``.
     """
-    for batch in batches:
-        dtype = record_dtype(batch.schema)
-        columns = [_flat(batch.column(name)) for name in dtype.names or ()]
-        offsets = _offsets(batch.column(len(batch.schema.names) - len(columns)))
-        words = np.empty((len(columns[0]), len(columns)), np.uint32)
-        _interleave(columns, words)
-        records = words.view(dtype).reshape(-1)
-        for ok, start, end in zip(_ok(batch), offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
-            yield records[start:end] if ok else None
+    for ok, offsets, records in _overlapped(batches, _records):
+        for good, start, end in zip(ok, offsets, offsets[1:], strict=False):
+            yield records[start:end] if good else None
+
+
+def _overlapped(
+    batches: Iterable[pa.RecordBatch], convert: Callable[[pa.RecordBatch], Converted]
+) -> Iterator[Converted]:
+    """Convert each batch in another thread while the next one arrives; numpy's copies let other threads run."""
+    ahead = iter(batches)
+    first, second = next(ahead, None), next(ahead, None)
+    if first is None:
+        return
+    if second is None:
+        yield convert(first)
+        return
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(convert, first)
+        for batch in chain([second], ahead):
+            following = thread.submit(convert, batch)
+            yield waiting.result()
+            waiting = following
+        yield waiting.result()
+
+
+def _records(batch: pa.RecordBatch) -> tuple[list[bool], list[int], Spectrum]:
+    """Status and bounds of the spectra of a batch, and their pixels in one structured array."""
+    dtype = record_dtype(batch.schema)
+    columns = [_flat(batch.column(name)) for name in dtype.names or ()]
+    offsets = _offsets(batch.column(len(batch.schema.names) - len(columns))).tolist()
+    words = np.empty((len(columns[0]), len(columns)), np.uint32)
+    _interleave(columns, words)
+    return _ok(batch), offsets, words.view(dtype).reshape(-1)
 
 
 def _ok(batch: pa.RecordBatch) -> list[bool]:
@@ -107,18 +135,23 @@ def aligned_array(
     npix = next(field.type.list_size for field in schema if field.name in VECTORS)
     width = len(dtype.names or ())
     whole = np.empty((rows or 0, npix, width), np.uint32)
-    pieces, ok, at = [], [], 0
-    for batch in batches:
-        count = batch.num_rows
-        words = whole[at : at + count] if rows is not None else np.empty((count, npix, width), np.uint32)
+    ends = [0]
+
+    def fill(batch: pa.RecordBatch) -> tuple[list[bool], NDArray[np.uint32]]:
+        start, count = ends[-1], batch.num_rows
+        ends.append(start + count)
+        words = np.empty((count, npix, width), np.uint32) if rows is None else whole[start : start + count]
         _interleave([_flat(batch.column(name)) for name in dtype.names or ()], words.reshape(-1, width))
+        return _ok(batch), words
+
+    pieces, ok = [], []
+    for good, words in _overlapped(batches, fill):
+        ok += good
         if rows is None:
             pieces.append(words)
-        ok += _ok(batch)
-        at += count
     if pieces:
         whole = np.concatenate(pieces)
-    return whole[:at].view(dtype)[..., 0], ok
+    return whole[: ends[-1]].view(dtype)[..., 0], ok
 
 
 def spectra_frames(batches: Iterable[pa.RecordBatch]) -> Iterator[pd.DataFrame | None]:
