@@ -91,8 +91,11 @@ class PartWriter:
         words : ndarray of uint32, shape (columns, npix)
             Bit patterns of the columns `part_columns`.
         """
-        arrays = [pa.array(row.view(VECTORS[name].dtype)) for name, row in zip(self._columns, words, strict=True)]
-        self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))
+        arrays = [
+            pa.Array.from_buffers(kind, words.shape[1], [None, pa.py_buffer(row)])
+            for kind, row in zip(self._schema.types, words, strict=True)
+        ]
+        self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
         self.spectra += 1
         # The body ends the message, so it is found from behind whatever the length of the message's header.
         length = _stride(words.shape[1]) * len(self._columns)
@@ -209,12 +212,13 @@ class ArrowStore:
         first = self._offset[rows] + columns.start * stride
         starts = first // page * page
         lengths = first + (columns.stop - columns.start) * stride - starts
-        parts = {number: self._mapped(number) for number in np.unique(self._part[rows]).tolist()}
-        for number, start, length in zip(self._part[rows].tolist(), starts.tolist(), lengths.tolist(), strict=True):
-            mapped = parts[number]
-            # What is damaged is reported when it is read.
-            if not isinstance(mapped, DamagedData):
-                with suppress(ValueError):
+        numbers = self._part[rows].tolist()
+        parts = {number: self._mapped(number) for number in set(numbers)}
+        # What is damaged is reported when it is read.
+        with suppress(ValueError):
+            for number, start, length in zip(numbers, starts.tolist(), lengths.tolist(), strict=True):
+                mapped = parts[number]
+                if not isinstance(mapped, DamagedData):
                     mapped.madvise(mmap.MADV_WILLNEED, start, length)
 
     def read(self, rows: NDArray[np.int64]) -> list[Words | DamagedData]:

@@ -1,7 +1,7 @@
 """From rows of a source to record batches: the one path on which spectra leave.
 
-Values are copied once, from the mapped part files into the buffers that Flight sends. Several spectra share a
-batch: a message for each spectrum would cost more than the copy.
+One spectrum is sent from the mapped part file as it lies there. The values of several are copied once, into the
+buffers that Flight sends, so that they share a batch: a message for each spectrum would cost more than the copy.
 """
 
 from __future__ import annotations
@@ -264,14 +264,6 @@ def _buffers(columns: int, words: int) -> tuple[pa.Buffer, NDArray[np.uint32], i
     return buffer, np.frombuffer(buffer, np.uint32).reshape(columns, stride), 4 * stride
 
 
-def _copy(out: Words, words: Words, runs: tuple[slice, ...]) -> None:
-    first = 0
-    for run in runs:
-        after = first + run.stop - run.start
-        out[first:after] = words[run]
-        first = after
-
-
 def _lists(
     source: SpectrumSource, plan: SpectraPlan, ids: NDArray[np.uint64], rows: NDArray[np.int64], views: _Views
 ) -> pa.RecordBatch:
@@ -279,22 +271,58 @@ def _lists(
     npix, k0 = _grids(source, rows, views)
     offsets = np.zeros(len(rows) + 1, np.int32)
     np.cumsum(npix, out=offsets[1:])
-    ends = offsets.tolist()
-    total = ends[-1]
-    buffer, out, stride = _buffers(len(plan.columns), total)
-    for words, first, at, end in zip(views.words, k0, ends, ends[1:], strict=False):
-        if words is None:
-            continue
-        _copy(out[:, at:end], words[:, : end - at], layout.runs)
-        if layout.loglam:
-            loglam = words[len(STORED), : end - at] if first == EXPLICIT else loglam_words(first, end - at)
-            out[-1, at:end] = loglam
+    if len(rows) == 1 and views.valid is None:
+        values = _mapped_values(layout, views.words[0], k0[0], int(npix[0]))
+    else:
+        values = _copied_values(layout, views.words, k0, offsets.tolist())
     shared = [_validity(views), pa.py_buffer(offsets)]
-    arrays = []
-    for number, kind in enumerate(layout.types):
-        values = pa.Array.from_buffers(kind, total, [None, buffer.slice(number * stride, 4 * total)])
-        arrays.append(pa.Array.from_buffers(layout.lists[number], len(rows), shared, children=[values]))
-    return _batch(plan, ids, rows, views, [arrays[number] for number in layout.order])
+    lists = [
+        pa.Array.from_buffers(layout.lists[number], len(rows), shared, children=[values[number]])
+        for number in layout.order
+    ]
+    return _batch(plan, ids, rows, views, lists)
+
+
+def _mapped_values(layout: _Layout, words: Words | None, k0: int, npix: int) -> list[pa.Array]:
+    """Values of the columns of one spectrum where they lie, without a copy."""
+    assert words is not None
+    stored = pa.py_buffer(words)
+    places = [stored.slice(words.strides[0] * n, 4 * npix) for run in layout.runs for n in range(run.start, run.stop)]
+    if layout.loglam:
+        at = words.strides[0] * len(STORED)
+        places.append(stored.slice(at, 4 * npix) if k0 == EXPLICIT else pa.py_buffer(loglam_words(k0, npix)))
+    return [pa.Array.from_buffers(kind, npix, [None, place]) for kind, place in zip(layout.types, places, strict=True)]
+
+
+def _copied_values(layout: _Layout, views: Sequence[Words | None], k0: list[int], ends: list[int]) -> list[pa.Array]:
+    """Values of the columns of some spectra, one behind the other."""
+    total = ends[-1]
+    buffer, out, stride = _buffers(len(layout.types), total)
+    there = [
+        (words, first, at, end)
+        for words, first, at, end in zip(views, k0, ends, ends[1:], strict=False)
+        if words is not None
+    ]
+    row = 0
+    for run in layout.runs if there else ():
+        after = row + run.stop - run.start
+        if after == row + 1:
+            column = run.start
+            np.concatenate([words[column, : end - at] for words, _, at, end in there], out=out[row, :total])
+        else:
+            for words, _, at, end in there:
+                out[row:after, at:end] = words[run, : end - at]
+        row = after
+    if layout.loglam and there:
+        loglam = [
+            words[len(STORED), : end - at] if first == EXPLICIT else loglam_words(first, end - at)
+            for words, first, at, end in there
+        ]
+        np.concatenate(loglam, out=out[-1, :total])
+    return [
+        pa.Array.from_buffers(kind, total, [None, buffer.slice(number * stride, 4 * total)])
+        for number, kind in enumerate(layout.types)
+    ]
 
 
 def _grids(source: SpectrumSource, rows: NDArray[np.int64], views: _Views) -> tuple[NDArray[np.int32], list[int]]:
@@ -323,8 +351,13 @@ def _aligned(
         high = min(max(low, shift + pixels), grid.npix)
         out[:stored, number, :low] = 0
         out[:stored, number, high:] = 0
-        if words is not None and high > low:
-            _copy(out[:, number, low:high], words[:, low - shift : high - shift], layout.runs)
+        if words is None or high == low:
+            continue
+        row = 0
+        for run in layout.runs:
+            after = row + run.stop - run.start
+            out[row:after, number, low:high] = words[run, low - shift : high - shift]
+            row = after
     if layout.loglam:
         out[-1] = loglam_words(grid.k0, grid.npix)
     valid = _validity(views)

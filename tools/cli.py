@@ -58,9 +58,9 @@ def ingest(
 
     Every file that is skipped is named with the reason; the exit status is 1 if there is any.
     """
-    from specflight.tools.ingest import ingest
-
     with _reported():
+        from specflight.tools.ingest import ingest
+
         started = time.monotonic()
         try:
             with _progress() as show:
@@ -91,7 +91,8 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    # No thread of its own: ingest forks its workers while there is but one.
+    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
         task = bar.add_task("reading", total=None, rate="")
         started = time.monotonic()
         before: list[int] = []
@@ -99,7 +100,7 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
         def show(done: int, total: int) -> None:
             before.append(done)
             rate = (done - before[0]) / max(time.monotonic() - started, 1e-3)
-            bar.update(task, completed=done, total=total, rate=f"{rate:,.0f} files/s")
+            bar.update(task, completed=done, total=total, rate=f"{rate:,.0f} files/s", refresh=True)
 
         yield show
 
@@ -116,10 +117,10 @@ def serve(
 
     Prints one line starting with `ready`, with the URLs, when it accepts requests.
     """
-    from specflight.tools.serve import serve
-
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with _reported():
+        from specflight.tools.serve import serve
+
         serve(data, host, flight_port, http_port, workers)
 
 
@@ -143,9 +144,9 @@ def check(data: Data) -> None:
     Prints one line for each fault, naming the file; the exit status is 1 if there is any. A note is no fault: an
     original that has moved, or something that sets itself right.
     """
-    from specflight.tools.check import check
-
     with _reported():
+        from specflight.tools.check import check
+
         started = time.monotonic()
         with _progress() as show:
             report = check(data, show)

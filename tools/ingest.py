@@ -19,6 +19,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ from specflight.tools.chunks import SOURCE, Chunk, Skipped, SourceFile, StagedCh
 
 __all__ = ["IngestReport", "ingest"]
 
-INLINE = 400
+INLINE = 100
 """Files below which starting worker processes takes longer than the work."""
 
 
@@ -207,16 +208,31 @@ def _finished(chunks: list[Chunk], workers: int) -> Iterator[tuple[int, tuple[st
     if workers == 1:
         yield from ((len(chunk.files), stage_chunk(chunk)) for chunk in chunks)
         return
-    with ProcessPoolExecutor(workers, get_context("spawn"), _obey_parent) as pool:
+    with ProcessPoolExecutor(workers, _processes(), _obey_parent) as pool:
         try:
             # The largest first, so that no worker is left alone with one in the end.
             largest = sorted(chunks, key=lambda chunk: len(chunk.files), reverse=True)
             sizes = {pool.submit(stage_chunk, chunk): len(chunk.files) for chunk in largest}
+            _load_catalogue()
             for future in as_completed(sizes):
                 yield sizes[future], future.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _processes() -> BaseContext:
+    """How to start workers: forked while this process has one thread, so that they load nothing anew."""
+    with suppress(ImportError):
+        import pandas  # noqa: F401 - pyarrow would import it in every worker
+    return get_context("fork" if threading.active_count() == 1 else "forkserver")
+
+
+def _load_catalogue() -> None:
+    """Import what `_commit` needs, which takes a second, while the workers read."""
+    from astropy import coordinates, units  # noqa: F401
+
+    from specflight.catalog import extract, sky  # noqa: F401
 
 
 def _obey_parent() -> None:
