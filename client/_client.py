@@ -315,8 +315,8 @@ class Client:
             request = FitsRequest.model_validate(values)
         except ValidationError as error:
             raise InvalidRequest(explain_validation(error)) from None
-        for batch in self._transport.stream(request, ids).batches:
-            yield from batch.column("fits").to_pylist()
+        stream = self._transport.stream(request, ids)
+        return (original for batch in stream.batches for original in batch.column("fits").to_pylist())
 
 
 def _one(objects: list[Any]) -> Any:  # noqa: ANN401

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,7 +31,12 @@ _BLOCK = 16384
 
 def record_dtype(schema: pa.Schema) -> np.dtype[np.void]:
     """Structured dtype of a stream of spectra: its vector columns in order, little-endian."""
-    return np.dtype([(name, VECTORS[name].dtype) for name in schema.names if name in VECTORS])
+    return _dtype(tuple(schema.names))
+
+
+@lru_cache(maxsize=64)
+def _dtype(names: tuple[str, ...]) -> np.dtype[np.void]:
+    return np.dtype([(name, VECTORS[name].dtype) for name in names if name in VECTORS])
 
 
 def spectra_records(batches: Iterable[pa.RecordBatch]) -> Iterator[Spectrum | None]:
@@ -87,19 +93,19 @@ def _ok(batch: pa.RecordBatch) -> list[bool]:
 
 def _flat(column: pa.Array) -> NDArray[Any]:
     """Values of a list column of a batch, one spectrum behind the other, without a copy."""
-    values: NDArray[Any] = column.values.to_numpy(zero_copy_only=True)
+    # Not to_numpy, which imports pandas where it is installed.
+    values = np.from_dlpack(column.values)
     if isinstance(column, pa.FixedSizeListArray):
         width = column.type.list_size
         return values[column.offset * width : (column.offset + len(column)) * width]
     return values
 
 
-def _offsets(column: pa.Array) -> NDArray[np.int64]:
+def _offsets(column: pa.Array) -> NDArray[Any]:
     if isinstance(column, pa.FixedSizeListArray):
         width: int = column.type.list_size
         return np.arange(len(column) + 1) * width
-    offsets: NDArray[np.int64] = np.asarray(column.offsets.to_numpy(), np.int64)
-    return offsets
+    return np.from_dlpack(column.offsets)
 
 
 def _interleave(columns: list[NDArray[Any]], words: NDArray[np.uint32]) -> None:
