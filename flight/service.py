@@ -387,14 +387,12 @@ class Service:
             region = Cone(*query.cone)
         elif query.polygon is not None:
             region = Polygon(query.polygon)
-        return self.table(context, query.catalog).query(
-            region=region,
-            where=query.where,
-            order_by=query.order_by,
-            limit=query.limit,
-            offset=query.offset,
-            columns=columns,
-        )
+        asked = (region, query.where, query.order_by, query.limit, query.offset, columns)
+        try:
+            return self.table(context, query.catalog).query(*asked)
+        except DamagedData:
+            # An ingest that ended in this moment has removed the files of the state before.
+            return self.table(self.context(context.name), query.catalog).query(*asked)
 
     def _answer_query(self, context: Context, request: QueryRequest) -> Answer:
         table = self._rows(context, request, request.columns)
