@@ -6,6 +6,7 @@ loaded, no Python object seen, no setting changed; every query has a limit in ti
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from specflight.errors import DamagedData, InvalidRequest, LimitExceeded, QueryT
 __all__ = ["Cancellation", "Database", "open_database", "quote_text"]
 
 _REPEAT = 0.05  # seconds between interrupts: one that comes while a query is still being planned is lost
+_FOLDERS = re.compile(r"/[^\"']*/(?=[^/\"']+\.parquet)")  # where the data lie is nobody's business
 
 
 class Cancellation:
@@ -187,4 +189,4 @@ def quote_text(text: str) -> str:
 def _reason(error: duckdb.Error) -> str:
     """Take the first sentence of DuckDB's message, without its kind and its advice."""
     first = str(error).splitlines()[0].partition(". ")[0]
-    return first.partition(": ")[2] or first
+    return _FOLDERS.sub("", first.partition(": ")[2] or first)

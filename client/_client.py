@@ -49,8 +49,6 @@ class Client:
     ------
     InvalidRequest
         If `url` is none of these.
-    ServiceUnavailable
-        If an ``http://`` service does not answer.
 
     Examples
     --------

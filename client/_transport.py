@@ -8,8 +8,9 @@ import random
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -82,17 +83,15 @@ def connect(url: str, timeout: float) -> Transport:
     ------
     InvalidRequest
         If the URL is none of these.
-    ServiceUnavailable
-        If an ``http://`` service does not answer.
     """
     with contextlib.suppress(ValueError):  # of a port that is none
         parts = urlsplit(url)
         reachable = bool(parts.hostname) and parts.port is not None
         match parts.scheme:
             case "grpc" | "grpc+tcp" | "grpc+tls" if reachable:
-                return FlightTransport((url,), timeout)
+                return FlightTransport(lambda: (url,), timeout)
             case "http" | "https" if parts.hostname:
-                return FlightTransport(_endpoints(url, timeout), timeout)
+                return FlightTransport(partial(_endpoints, url, timeout), timeout)
             case "file" if parts.path:
                 return LocalTransport(Path(unquote(parts.path)))
     expected = "grpc://host:port, grpc+tls://host:port, http://host:port or file:///DATA"
@@ -116,16 +115,17 @@ class FlightTransport:
 
     Parameters
     ----------
-    endpoints : tuple of str
-        Flight locations of replicas; the next one is tried when one fails.
+    find : callable
+        Gives the Flight locations of replicas, when they are first needed; the next one is tried when one fails.
     timeout : float
         Deadline of a call, in seconds. A stream that has brought something by then is resumed in another call.
     """
 
-    def __init__(self, endpoints: tuple[str, ...], timeout: float) -> None:
-        self._endpoints = endpoints
+    def __init__(self, find: Callable[[], tuple[str, ...]], timeout: float) -> None:
+        self._find = find
+        self._endpoints: tuple[str, ...] = ()
         self._timeout = timeout
-        self._current = random.randrange(len(endpoints))  # so that clients spread over the workers
+        self._current = random.randrange(1 << 16)  # so that clients spread over the workers
         self._client: fl.FlightClient | None = None
         self._lock = threading.Lock()
 
@@ -136,6 +136,7 @@ class FlightTransport:
     def _connected(self) -> fl.FlightClient:
         with self._lock:
             if self._client is None:
+                self._endpoints = self._endpoints or self._find()
                 self._client = fl.connect(self._url)
             return self._client
 
@@ -234,10 +235,16 @@ class FlightTransport:
         descriptor = fl.FlightDescriptor.for_command(_ticket(request, None))
         writer, reader = client.do_exchange(descriptor, options)
         batch = pa.record_batch([pa.array(ids)], names=[CATALOGUE_ID])
-        writer.begin(batch.schema)
-        writer.write_batch(batch)
-        writer.done_writing()
-        return _Reader(reader, writer)
+        try:
+            writer.begin(batch.schema)
+            writer.write_batch(batch)
+            writer.done_writing()
+            return _Reader(reader, writer)
+        except pa.ArrowException:
+            # It would complain of the refusal when it is collected.
+            with contextlib.suppress(pa.ArrowException):
+                writer.close()
+            raise
 
     def _recover(self, client: fl.FlightClient, error: Exception, attempt: int, attempts: int = ATTEMPTS) -> None:
         """Wait before another try, or raise what the error means."""

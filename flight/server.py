@@ -133,7 +133,10 @@ class FlightServer(fl.FlightServerBase):  # type: ignore[misc]
         for batch in answer.batches():
             if context.is_cancelled():
                 return
-            writer.write_batch(batch)
+            try:
+                writer.write_batch(batch)
+            except fl.FlightInternalError:
+                return  # the client is gone
 
     @_edge
     def get_flight_info(self, context: fl.ServerCallContext, descriptor: fl.FlightDescriptor) -> fl.FlightInfo:

@@ -58,7 +58,7 @@ def prepare(data: Path, spectra: int) -> None:
     settings = data / "specflight.toml"
     done = data / "archive" / ".complete"
     ours = settings.exists() and settings.read_text() == SETTINGS
-    if data.exists() and any(data.iterdir()) and not ours:
+    if data.exists() and not ours and (not data.is_dir() or any(data.iterdir())):
         raise InvalidRequest(f"data: {data} is not a folder of the demo; name another one")
     if done.exists() and done.read_text() == str(spectra):
         return

@@ -58,6 +58,7 @@ class _Supervisor:
         self._arguments = [(data, host, port, endpoints) for port in ports]
         self._stopping = threading.Event()
         self.processes: list[BaseProcess] = []
+        self._thread = threading.Thread(target=self._watch, daemon=True)
         try:
             pipes = []
             for number in range(len(ports)):
@@ -69,7 +70,6 @@ class _Supervisor:
         except BaseException:
             self.stop()
             raise
-        self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def _spawn(self, number: int) -> tuple[BaseProcess, Connection]:
@@ -99,10 +99,16 @@ class _Supervisor:
     def stop(self) -> None:
         """End all workers when they have finished what is in flight."""
         self._stopping.set()
-        for process in self.processes:
-            process.terminate()
+        self._terminate()
+        if self._thread.is_alive():
+            self._thread.join()
+            self._terminate()  # the one that was just being started
         for process in self.processes:
             process.join()
+
+    def _terminate(self) -> None:
+        for process in self.processes:
+            process.terminate()
 
 
 def _wait_ready(pipe: Connection) -> None:
@@ -114,12 +120,19 @@ def _wait_ready(pipe: Connection) -> None:
         raise ServiceUnavailable(f"a Flight worker did not start: {said}")
 
 
+def _listen(name: str, host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port))
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ServiceUnavailable(f"{name}: {port} at {host} cannot be used: {reason}") from None
+
+
 def _ports(host: str, first: int, count: int) -> list[int]:
-    """Consecutive ports from the first on; free ones for 0."""
-    if first:
-        return list(range(first, first + count))
+    """Consecutive ports from the first on, or free ones for 0, all of which can be listened at now."""
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server((host, 0))) for _ in range(count)]
+        wanted = range(first, first + count) if first else [0] * count
+        sockets = [stack.enter_context(_listen("flight-port", host, port)) for port in wanted]
         return [taken.getsockname()[1] for taken in sockets]
 
 
@@ -150,11 +163,7 @@ def start(data: Path, host: str, flight_port: int, http_port: int, workers: int)
         If a worker does not start, or a port is taken.
     """
     shown = socket.gethostname() if host in ("0.0.0.0", "::") else host
-    try:
-        listener = socket.create_server((host, http_port))
-    except OSError as error:
-        raise ServiceUnavailable(f"http-port: {http_port} at {host} cannot be used: {error.strerror}") from None
-    with listener:
+    with _listen("http-port", host, http_port) as listener:
         ports = _ports(host, flight_port, workers)
         endpoints = tuple(f"grpc://{shown}:{port}" for port in ports)
         supervisor = _Supervisor(data, host, ports, endpoints)

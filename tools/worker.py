@@ -63,14 +63,17 @@ def work(pipe: Connection, data: Path, host: str, port: int, endpoints: tuple[st
 
     threading.Thread(target=watch, daemon=True).start()
     # Here, so that the parent, which imports this module to start it, does not load the server's packages.
-    from specflight.flight.server import FlightServer
-    from specflight.flight.service import Service
-
     try:
+        from specflight.flight.server import FlightServer
+        from specflight.flight.service import Service
+
         service = Service(data)
         ingested = [name for name in service.context_names() if (data / name / "MANIFEST.json").exists()]
         _open(service, ingested)
         server = FlightServer(service, f"grpc://{host}:{port}", endpoints)
+    except ModuleNotFoundError as error:
+        pipe.send(f"it needs the package {error.name}: install specflight[all]")
+        return
     except (SpecflightError, OSError) as error:
         pipe.send(str(error))
         return

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+import specflight
+from specflight.client import Client
+from specflight.tools.serve import Running, start
+
+
+@pytest.fixture(scope="module")
+def web(sim_server: Running) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=sim_server.http, timeout=10) as client:
+        yield client
+
+
+@pytest.mark.parametrize("prefix", ["", "/spec"])
+def test_the_service_answers_at_both_places(web: httpx.Client, sim_server: Running, prefix: str) -> None:
+    hello = web.get(f"{prefix}/")
+    assert (hello.status_code, hello.headers["content-type"]) == (200, "text/plain; charset=utf-8")
+    assert specflight.__version__ in hello.text
+    assert web.get(f"{prefix}/ping").text == "OK"
+    assert web.get(f"{prefix}/flight").json() == {"endpoints": list(sim_server.flight)}
+    assert web.get(f"{prefix}/healthz").json() == {"status": "ok"}
+
+
+def test_the_endpoints_that_it_names_are_the_flight_servers(web: httpx.Client) -> None:
+    endpoints = web.get("/flight").json()["endpoints"]
+    assert len(endpoints) == 2
+    for endpoint in endpoints:
+        with Client(endpoint, timeout=5) as client:
+            assert client.isAlive()
+
+
+@pytest.mark.parametrize("path", ["/", "/ping", "/flight", "/healthz", "/spec/ping"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_a_method_that_is_not_served_is_405(web: httpx.Client, path: str, method: str) -> None:
+    assert web.request(method, path).status_code == 405
+
+
+def test_a_path_that_is_not_there_is_404(web: httpx.Client) -> None:
+    answer = web.get("/../../etc/passwd")
+    assert answer.status_code == 404
+    assert "root:" not in answer.text
+    assert web.get("/nothing").json() == {"detail": "Not Found"}
+
+
+def test_openapi_describes_every_endpoint(web: httpx.Client) -> None:
+    described = web.get("/openapi.json").json()
+    assert set(described["paths"]) == {"/", "/ping", "/flight", "/healthz"}
+    assert described["info"]["version"] == specflight.__version__
+    assert set(described["paths"]["/healthz"]["get"]["responses"]) >= {"200", "503"}
+
+
+def test_health_follows_the_flight_server(sim_served: Path) -> None:
+    with start(sim_served, "127.0.0.1", 0, 0, workers=1) as running:
+        assert httpx.get(f"{running.http}/healthz").status_code == 200
+        os.kill(running.worker_pids[0], signal.SIGSTOP)  # neither dead nor alive, so that nobody replaces it
+        try:
+            answer = httpx.get(f"{running.http}/healthz", timeout=20)
+            assert (answer.status_code, answer.json()) == (503, {"status": "down"})
+            assert httpx.get(f"{running.http}/ping").text == "OK"
+        finally:
+            os.kill(running.worker_pids[0], signal.SIGCONT)
+        end = time.monotonic() + 20
+        while httpx.get(f"{running.http}/healthz", timeout=20).status_code != 200:
+            assert time.monotonic() < end, "it does not recover"
+            time.sleep(0.1)
