@@ -222,7 +222,7 @@ class Client:
         if kind == "FITS":
             whole: list[Any] = list(self._fits(id_list, context, missing))
             return _one(whole) if single else whole
-        stream, rows = self._spectra(id_list, align, cutout, context, columns, values, missing)
+        stream, rows = self._spectra(kind, id_list, align, cutout, context, columns, values, missing)
         match kind:
             case "arrow":
                 return pa.Table.from_batches(stream.batches, stream.schema)
@@ -234,7 +234,7 @@ class Client:
                     records if all(ok) else [record if good else None for record, good in zip(records, ok, strict=True)]
                 )
             case _:
-                spectra = list(spectra_records(stream.batches))
+                spectra = list(spectra_records(stream.batches, kept=True))
         return _one(spectra) if single else spectra
 
     def iterSpec(
@@ -272,12 +272,13 @@ class Client:
             raise InvalidRequest(f"fmt: '{fmt}' is not one of {', '.join(_FORMATS.values())}")
         if kind == "FITS":
             return self._fits(id_list, context, missing)
-        stream, _ = self._spectra(id_list, align, cutout, context, columns, values, missing)
+        stream, _ = self._spectra(kind, id_list, align, cutout, context, columns, values, missing)
         convert = {"numpy": spectra_records, "pandas": spectra_frames, "arrow": iter}[kind]
         return convert(stream.batches)  # type: ignore[no-any-return, operator]
 
     def _spectra(
         self,
+        kind: str,
         id_list: Any,  # noqa: ANN401
         align: bool,
         cutout: str | tuple[float, float] | None,
@@ -300,6 +301,7 @@ class Client:
                     "align": align,
                     "cutout": cutout,
                     "missing": missing,
+                    "layout": "records" if kind == "numpy" else "columns",
                 }
             )
         except ValidationError as error:

@@ -25,34 +25,47 @@ Spectrum = NDArray[np.void]
 
 Converted = TypeVar("Converted")
 
-_BLOCK = 16384
-"""Pixels interleaved at a time: what the eight columns of them take stays in the processor's cache."""
+ARENA = 32 << 20
+"""Bytes of the arrays that spectra which are all kept share: larger ones cost fewer page faults."""
 
 
 def record_dtype(schema: pa.Schema) -> np.dtype[np.void]:
-    """Structured dtype of a stream of spectra: its vector columns in order, little-endian."""
-    return _dtype(tuple(schema.names))
+    """Structured dtype of the spectra of a stream in the layout ``records``."""
+    return _dtype(schema.field("records").metadata[b"dtype"])
 
 
 @lru_cache(maxsize=64)
-def _dtype(names: tuple[str, ...]) -> np.dtype[np.void]:
-    return np.dtype([(name, VECTORS[name].dtype) for name in names if name in VECTORS])
+def _dtype(text: bytes) -> np.dtype[np.void]:
+    return np.dtype([(name, kind) for name, kind in json.loads(text)])
 
 
-def spectra_records(batches: Iterable[pa.RecordBatch]) -> Iterator[Spectrum | None]:
+def spectra_records(batches: Iterable[pa.RecordBatch], kept: bool = False) -> Iterator[Spectrum | None]:
     """Spectra of a stream one by one, as structured arrays.
 
     Parameters
     ----------
     batches : iterable of pyarrow.RecordBatch
-        As `specflight.flight.protocol.spectra_schema` says.
+        In the layout ``records`` of `specflight.flight.protocol.spectra_schema`.
+    kept : bool
+        Whether all of them will be kept, so that they may share memory with many others.
 
     Yields
     ------
     ndarray, shape (npix,)
         Structured, a field for each vector column; None in the place of a spectrum whose status is not ``ok``.
     """
-    for ok, offsets, records in _overlapped(batches, _records):
+    arena = np.empty(0, np.uint8)
+
+    def own(batch: pa.RecordBatch) -> tuple[list[bool], list[int], Spectrum]:
+        nonlocal arena
+        sent = _sent(batch)
+        if sent.nbytes > arena.nbytes:
+            arena = np.empty(max(sent.nbytes, ARENA if kept else 0), np.uint8)
+        mine, arena = arena[: sent.nbytes], arena[sent.nbytes :]
+        mine[:] = sent.view(np.uint8)
+        return _ok(batch), _offsets(batch.column("records")).tolist(), mine.view(sent.dtype)
+
+    for ok, offsets, records in _overlapped(batches, own):
         for good, start, end in zip(ok, offsets, offsets[1:], strict=False):
             yield records[start:end] if good else None
 
@@ -77,44 +90,29 @@ def _overlapped(
         yield waiting.result()
 
 
-def _records(batch: pa.RecordBatch) -> tuple[list[bool], list[int], Spectrum]:
-    """Status and bounds of the spectra of a batch, and their pixels in one structured array."""
-    dtype = record_dtype(batch.schema)
-    columns = [_flat(batch.column(name)) for name in dtype.names or ()]
-    offsets = _offsets(batch.column(len(batch.schema.names) - len(columns))).tolist()
-    words = np.empty((len(columns[0]), len(columns)), np.uint32)
-    _interleave(columns, words)
-    return _ok(batch), offsets, words.view(dtype).reshape(-1)
-
-
 def _ok(batch: pa.RecordBatch) -> list[bool]:
     return [status == STATUS_OK for status in batch.column(1).to_pylist()]
 
 
-def _flat(column: pa.Array) -> NDArray[Any]:
-    """Values of a list column of a batch, one spectrum behind the other, without a copy."""
-    # Not to_numpy, which imports pandas where it is installed.
-    values = np.from_dlpack(column.values)
+def _sent(batch: pa.RecordBatch) -> Spectrum:
+    """Pixels of a batch, one spectrum behind the other, where Arrow has them: nobody may write there."""
+    column = batch.column("records")
+    dtype = record_dtype(batch.schema)
+    buffer = column.values.buffers()[1]
+    pixels = np.frombuffer(buffer, dtype) if buffer is not None and buffer.size else np.empty(0, dtype)
+    pixels = pixels[column.values.offset :][: len(column.values)]
     if isinstance(column, pa.FixedSizeListArray):
         width = column.type.list_size
-        return values[column.offset * width : (column.offset + len(column)) * width]
-    return values
+        return pixels[column.offset * width : (column.offset + len(column)) * width]
+    return pixels
 
 
 def _offsets(column: pa.Array) -> NDArray[Any]:
     if isinstance(column, pa.FixedSizeListArray):
         width: int = column.type.list_size
         return np.arange(len(column) + 1) * width
+    # Not to_numpy, which imports pandas where it is installed.
     return np.from_dlpack(column.offsets)
-
-
-def _interleave(columns: list[NDArray[Any]], words: NDArray[np.uint32]) -> None:
-    """Fill words of shape (pixels, columns) column by column, a block at a time."""
-    sources = [column.view(np.uint32) for column in columns]
-    for start in range(0, len(words), _BLOCK):
-        block = words[start : start + _BLOCK]
-        for number, source in enumerate(sources):
-            block[:, number] = source[start : start + _BLOCK]
 
 
 def aligned_array(
@@ -125,7 +123,7 @@ def aligned_array(
     Parameters
     ----------
     schema : pyarrow.Schema
-        Of the stream; its vector columns are fixed-size lists of npix.
+        Of the stream, which has the layout ``records`` and a common grid.
     batches : iterable of pyarrow.RecordBatch
     rows : int or None
         Spectra to expect at most, if that is known: then the array is allocated once.
@@ -137,27 +135,34 @@ def aligned_array(
     ok : list of bool
         Whether each row is a spectrum.
     """
-    dtype = record_dtype(schema)
-    npix = next(field.type.list_size for field in schema if field.name in VECTORS)
-    width = len(dtype.names or ())
-    whole = np.empty((rows or 0, npix, width), np.uint32)
+    dtype, npix = record_dtype(schema), schema.field("records").type.list_size
+    whole = np.empty((rows or 0, npix * dtype.itemsize), np.uint8)
     ends = [0]
 
-    def fill(batch: pa.RecordBatch) -> tuple[list[bool], NDArray[np.uint32]]:
+    def own(batch: pa.RecordBatch) -> tuple[list[bool], NDArray[np.uint8]]:
         start, count = ends[-1], batch.num_rows
         ends.append(start + count)
-        words = np.empty((count, npix, width), np.uint32) if rows is None else whole[start : start + count]
-        _interleave([_flat(batch.column(name)) for name in dtype.names or ()], words.reshape(-1, width))
-        return _ok(batch), words
+        mine = np.empty((count, whole.shape[1]), np.uint8) if rows is None else whole[start : start + count]
+        mine[:] = _sent(batch).view(np.uint8).reshape(mine.shape)
+        return _ok(batch), mine
 
     pieces, ok = [], []
-    for good, words in _overlapped(batches, fill):
+    for good, mine in _overlapped(batches, own):
         ok += good
         if rows is None:
-            pieces.append(words)
+            pieces.append(mine)
     if pieces:
         whole = np.concatenate(pieces)
-    return whole[: ends[-1]].view(dtype)[..., 0], ok
+    return whole[: ends[-1]].view(dtype), ok
+
+
+def _flat(column: pa.Array) -> NDArray[Any]:
+    """Values of a list column of a batch, one spectrum behind the other, without a copy."""
+    values = np.from_dlpack(column.values)
+    if isinstance(column, pa.FixedSizeListArray):
+        width = column.type.list_size
+        return values[column.offset * width : (column.offset + len(column)) * width]
+    return values
 
 
 def spectra_frames(batches: Iterable[pa.RecordBatch]) -> Iterator[pd.DataFrame | None]:

@@ -49,6 +49,7 @@ __all__ = [
     "describe",
     "fits_schema",
     "grid_loglam",
+    "list_of",
     "parse_request",
     "spectra_schema",
 ]
@@ -268,6 +269,9 @@ class SpectraRequest(_ByIds):
         The grid to align to, in place of the span of the list: for a part of a longer list.
     start : int
         Rows of the answer to leave out first: where a broken stream resumes.
+    layout : {'columns', 'records'}
+        A list column for each vector; or one column ``records``, whose values are the pixels as packed structures with
+        a little-endian field for each vector, in the order of `columns`.
     compression : {'lz4', 'zstd'} or None
         Of the record batches, for slow links.
     """
@@ -278,6 +282,7 @@ class SpectraRequest(_ByIds):
     cutout: Cutout | None = None
     grid: tuple[Annotated[int, Field(ge=0, le=100_000)], Annotated[int, Field(gt=0, le=100_000)]] | None = None
     start: Annotated[int, Field(ge=0)] = 0
+    layout: Literal["columns", "records"] = "columns"
     compression: Literal["lz4", "zstd"] | None = None
 
 
@@ -334,6 +339,11 @@ def explain_validation(error: ValidationError, skip: int = 0) -> str:
     return f"{where}: {message} (got {value})"
 
 
+def list_of(kind: pa.DataType, grid: tuple[int, int] | None) -> pa.DataType:
+    """Type of a column of spectra: lists of values, of npix each where the (k0, npix) of a grid is given."""
+    return pa.list_(kind) if grid is None else pa.list_(kind, grid[1])
+
+
 @lru_cache(maxsize=256)
 def spectra_schema(
     columns: tuple[str, ...],
@@ -341,6 +351,7 @@ def spectra_schema(
     release: str = "",
     grid: tuple[int, int] | None = None,
     on_grid: bool = True,
+    layout: str = "columns",
 ) -> pa.Schema:
     """Schema of a stream of spectra.
 
@@ -354,21 +365,28 @@ def spectra_schema(
         The common grid of an aligned answer.
     on_grid : bool
         Whether the wavelengths of every spectrum are those of the SDSS grid.
+    layout : {'columns', 'records'}
+        See `SpectraRequest`.
 
     Returns
     -------
     pyarrow.Schema
-        ``specobjid`` uint64, ``status`` string and the vectors: lists, or fixed-size lists of npix when aligned.
+        ``specobjid`` uint64, ``status`` string and the vectors: lists, or fixed-size lists of npix when aligned. With
+        the layout ``records`` one such list, of fixed-size binary values, whose field metadata ``dtype`` names the
+        fields and their numpy types.
     """
     fields = [
         pa.field(CATALOGUE_ID, pa.uint64(), metadata={"description": "unique spectrum identifier"}),
         pa.field("status", pa.string(), metadata={"description": "ok, or what is wrong with this row"}),
     ]
-    for name in columns:
-        vector = VECTORS[name]
-        # A list's own item field would only repeat the metadata, so it stays bare.
-        kind = pa.list_(vector.type) if grid is None else pa.list_(vector.type, grid[1])
-        fields.append(pa.field(name, kind, metadata={"unit": vector.unit, "description": vector.description}))
+    # A list's own item field would only repeat the metadata, so it stays bare.
+    if layout == "records":
+        dtype = json.dumps([[name, VECTORS[name].dtype.str] for name in columns])
+        fields.append(pa.field("records", list_of(pa.binary(4 * len(columns)), grid), metadata={"dtype": dtype}))
+    else:
+        for vector in (VECTORS[name] for name in columns):
+            about_it = {"unit": vector.unit, "description": vector.description}
+            fields.append(pa.field(vector.name, list_of(vector.type, grid), metadata=about_it))
     place = {} if grid is None else {"k0": grid[0], "npix": grid[1]}
     about: dict[str, Any] = {
         "context": context,

@@ -30,6 +30,7 @@ from specflight.catalog.table import CatalogueTable, QueryLimits
 from specflight.errors import DamagedData, InvalidRequest, LimitExceeded, NotFound, UnknownSpectrum
 from specflight.flight.archive import FitsArchive
 from specflight.flight.datadir import ContextDirectory, Manifest
+from specflight.flight.grids import Grid, common_grid, cutout_grid, given_grid, span
 from specflight.flight.protocol import (
     CATALOGUE_ID,
     STATUS_DAMAGED,
@@ -49,7 +50,7 @@ from specflight.flight.protocol import (
 from specflight.flight.settings import ContextSettings, load_settings
 from specflight.flight.source import EXPLICIT, NOT_FOUND, SpectrumSource, locate
 from specflight.flight.store import ArrowStore
-from specflight.flight.stream import Grid, SpectraPlan, common_grid, cutout_grid, given_grid, span, spectra_batches
+from specflight.flight.stream import SpectraPlan, spectra_batches
 
 __all__ = ["ACTIONS", "Answer", "Context", "Service"]
 
@@ -438,9 +439,10 @@ def _answer_spectra(
         grid = common_grid(source, rows)
     place = (grid.k0, grid.npix) if grid else None
     on_grid = source.on_grid or not (source.k0[rows[rows != NOT_FOUND]] == EXPLICIT).any()
-    schema = spectra_schema(columns, context.name, context.about.release, place, on_grid)
+    schema = spectra_schema(columns, context.name, context.about.release, place, on_grid, request.layout)
     ids, rows = ids[request.start :], rows[request.start :]
-    plan = SpectraPlan(schema, columns, ids, rows, grid, null_damaged=request.missing == "null")
+    records, null_damaged = request.layout == "records", request.missing == "null"
+    plan = SpectraPlan(schema, columns, ids, rows, grid, records, null_damaged)
 
     def size() -> int:
         pixels = grid.npix * len(rows) if grid else int(source.npix[rows[rows != NOT_FOUND]].sum())

@@ -14,25 +14,20 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from specflight.errors import DamagedData, InvalidRequest
-from specflight.flight.protocol import PIXEL, STATUS_DAMAGED, STATUS_MISSING, STATUS_OK, VECTORS
-from specflight.flight.source import EXPLICIT, NOT_FOUND, STORED, SpectrumSource, Words, loglam_words, read_one
+from specflight.errors import DamagedData
+from specflight.flight.grids import Grid
+from specflight.flight.protocol import STATUS_DAMAGED, STATUS_MISSING, STATUS_OK, VECTORS, list_of
+from specflight.flight.source import EXPLICIT, NOT_FOUND, STORED, SpectrumSource, Words, loglam_words
 
-__all__ = ["Grid", "SpectraPlan", "common_grid", "cutout_grid", "given_grid", "span", "spectra_batches"]
+__all__ = ["SpectraPlan", "spectra_batches"]
 
 BATCH_BYTES = 4 << 20
 """Of a record batch: 32 spectra with all columns. Smaller ones cost messages, larger ones memory and latency."""
 
+_COLUMN = {name: number for number, name in enumerate((*STORED, "loglam"))}
+
 READ_AHEAD = 1024
 """Spectra that the disk is asked for at once: about 150 MB, far below what a server may cache."""
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """A common grid: pixels k0 to k0 + npix - 1 of ``log10(wavelength / Å) = 1e-4 k``."""
-
-    k0: int
-    npix: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +46,8 @@ class SpectraPlan:
         Their rows in the source, or `NOT_FOUND`.
     grid : Grid or None
         The common grid, if the spectra are to be aligned.
+    records : bool
+        Whether the vectors go as packed structures in one column.
     null_damaged : bool
         Whether a spectrum that cannot be read is sent as null with status ``damaged``, rather than ending the stream.
     """
@@ -60,102 +57,8 @@ class SpectraPlan:
     ids: NDArray[np.uint64]
     rows: NDArray[np.int64]
     grid: Grid | None = None
+    records: bool = False
     null_damaged: bool = False
-
-
-def _on_grid(source: SpectrumSource, rows: NDArray[np.int64], parameter: str) -> NDArray[np.int64]:
-    found: NDArray[np.int64] = rows[rows != NOT_FOUND]
-    odd = found[source.k0[found] == EXPLICIT]
-    if len(odd):
-        raise InvalidRequest(
-            f"{parameter}: spectrum {source.ids[odd[0]]} is not on the grid log10(wavelength) = 1e-4 k of the others"
-        )
-    return found
-
-
-def given_grid(source: SpectrumSource, rows: NDArray[np.int64], grid: tuple[int, int]) -> Grid:
-    """Grid that a request names.
-
-    Raises
-    ------
-    InvalidRequest
-        If a spectrum is not on the SDSS grid.
-    """
-    _on_grid(source, rows, "grid")
-    return Grid(*grid)
-
-
-def common_grid(source: SpectrumSource, rows: NDArray[np.int64]) -> Grid:
-    """Smallest grid that holds all of some spectra.
-
-    Raises
-    ------
-    InvalidRequest
-        If a spectrum is not on the SDSS grid, or there is none.
-    """
-    found = _on_grid(source, rows, "align")
-    if not len(found):
-        raise InvalidRequest("align: there is no spectrum to align")
-    k0 = source.k0[found]
-    first = int(k0.min())
-    return Grid(first, int((k0 + source.npix[found]).max()) - first)
-
-
-def cutout_grid(source: SpectrumSource, rows: NDArray[np.int64], cutout: tuple[float, float]) -> Grid:
-    """Pixels between two wavelengths, both included.
-
-    Parameters
-    ----------
-    cutout : (float, float)
-        Å, vacuum.
-
-    Raises
-    ------
-    InvalidRequest
-        If no pixel of the grid lies there, or no spectrum has any data there.
-    """
-    low, high = cutout
-    # One pixel more on either side, then the exact test on the float32 wavelengths that users see.
-    first = int(np.floor(np.log10(low) / PIXEL)) - 1
-    last = int(np.ceil(np.log10(high) / PIXEL)) + 1
-    wavelength = 10.0 ** loglam_words(first, last - first + 1).view(np.float32).astype(np.float64)
-    inside = np.flatnonzero((wavelength >= low) & (wavelength <= high))
-    if not len(inside):
-        raise InvalidRequest(f"cutout: no pixel lies between {low:g} and {high:g} Angstrom")
-    grid = Grid(first + int(inside[0]), len(inside))
-    found = _on_grid(source, rows, "cutout")
-    overlap = (source.k0[found] < grid.k0 + grid.npix) & (source.k0[found] + source.npix[found] > grid.k0)
-    if not overlap.any():
-        low_end, high_end = span(source, rows)
-        raise InvalidRequest(
-            f"cutout: {low:g}-{high:g} Angstrom is outside of the data ({10**low_end:.1f}-{10**high_end:.1f} Angstrom)"
-        )
-    return grid
-
-
-def span(source: SpectrumSource, rows: NDArray[np.int64]) -> tuple[float, float]:
-    """Lowest and highest loglam of some spectra, as the float32 values that are stored.
-
-    Raises
-    ------
-    InvalidRequest
-        If there is no spectrum.
-    """
-    found = np.unique(rows[rows != NOT_FOUND])
-    if not len(found):
-        raise InvalidRequest("ids: there is no spectrum whose wavelengths could be told")
-    explicit = source.k0[found] == EXPLICIT
-    lows, highs = [], []
-    if not explicit.all():
-        grid = common_grid(source, found[~explicit])
-        limits = loglam_words(grid.k0, grid.npix).view(np.float32)
-        lows.append(float(limits[0]))
-        highs.append(float(limits[-1]))
-    for row in found[explicit].tolist():
-        loglam = read_one(source, row)[len(STORED)].view(np.float32)
-        lows.append(float(loglam[0]))
-        highs.append(float(loglam[int(source.npix[row]) - 1]))
-    return min(lows), max(highs)
 
 
 def spectra_batches(source: SpectrumSource, plan: SpectraPlan) -> Iterator[pa.RecordBatch]:
@@ -166,7 +69,7 @@ def spectra_batches(source: SpectrumSource, plan: SpectraPlan) -> Iterator[pa.Re
     DamagedData
         If a spectrum cannot be read, unless the plan says `null_damaged`.
     """
-    build = _lists if plan.grid is None else _aligned
+    build = _records if plan.records else _lists if plan.grid is None else _aligned
     size = _batch_rows(source, plan)
     runs = _layout(plan.columns).runs or (slice(0, 0),)
     # A single spectrum is read at once anyway.
@@ -366,6 +269,37 @@ def _aligned(
         values = pa.Array.from_buffers(kind, total, [None, buffer.slice(number * stride, 4 * total)])
         arrays.append(pa.Array.from_buffers(pa.list_(kind, grid.npix), count, [valid], children=[values]))
     return _batch(plan, ids, rows, views, [arrays[number] for number in layout.order])
+
+
+def _records(
+    source: SpectrumSource, plan: SpectraPlan, ids: NDArray[np.uint64], rows: NDArray[np.int64], views: _Views
+) -> pa.RecordBatch:
+    width, grid = len(plan.columns), plan.grid
+    npix, k0 = _grids(source, rows, views)
+    offsets = np.zeros(len(rows) + 1, np.int32)
+    np.cumsum(npix if grid is None else np.full(len(rows), grid.npix), out=offsets[1:])
+    ends = offsets.tolist()
+    buffer = pa.allocate_buffer(4 * width * ends[-1])
+    out = np.frombuffer(buffer, np.uint32).reshape(ends[-1], width)
+    for words, first, pixels, at, end in zip(views.words, k0, npix.tolist(), ends, ends[1:], strict=False):
+        place, shift = out[at:end], 0
+        low, high = 0, pixels
+        if grid is not None:
+            shift = first - grid.k0
+            low = min(max(0, shift), grid.npix)
+            high = min(max(low, shift + pixels), grid.npix)
+            place[:low], place[high:] = 0, 0
+        for number, name in enumerate(plan.columns):
+            if name == "loglam" and (grid is not None or first != EXPLICIT):
+                place[:, number] = loglam_words(first, pixels) if grid is None else loglam_words(grid.k0, grid.npix)
+            elif words is not None:
+                place[low:high, number] = words[_COLUMN[name], low - shift : high - shift]
+    kind = pa.binary(4 * width)
+    values = pa.Array.from_buffers(kind, ends[-1], [None, buffer])
+    lists, shared = list_of(kind, None), [_validity(views), pa.py_buffer(offsets)]
+    if grid is not None:
+        lists, shared = list_of(kind, (grid.k0, grid.npix)), shared[:1]
+    return _batch(plan, ids, rows, views, [pa.Array.from_buffers(lists, len(rows), shared, children=[values])])
 
 
 def _validity(views: _Views) -> pa.Buffer | None:

@@ -117,15 +117,19 @@ def stranger() -> Iterator[str]:
 
 
 def test_an_http_url_of_something_else_is_told() -> None:
-    with stranger() as url, pytest.raises(ServiceUnavailable, match=f"url: {url} does not name its Flight endpoints"):
-        Client(url)
+    with stranger() as url, Client(url) as client:
+        assert not client.isAlive()
+        with pytest.raises(ServiceUnavailable, match=f"url: {url} does not name its Flight endpoints"):
+            client.list_contexts()
 
 
 def test_a_dead_http_url_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-    with pytest.raises(ServiceUnavailable, match=url):
-        Client(url, timeout=3)
+    with Client(url, timeout=3) as client:
+        assert not client.isAlive()
+        with pytest.raises(ServiceUnavailable, match=url):
+            client.list_contexts()
 
 
 def test_a_data_directory_that_is_missing_is_named(tmp_path: Path) -> None:

@@ -11,18 +11,10 @@ from numpy.typing import NDArray
 
 from specflight.errors import InvalidRequest
 from specflight.flight.archive import FitsArchive
+from specflight.flight.grids import Grid, common_grid, cutout_grid, given_grid, span
 from specflight.flight.protocol import VECTORS, spectra_schema
 from specflight.flight.source import NOT_FOUND
-from specflight.flight.stream import (
-    BATCH_BYTES,
-    Grid,
-    SpectraPlan,
-    common_grid,
-    cutout_grid,
-    given_grid,
-    span,
-    spectra_batches,
-)
+from specflight.flight.stream import BATCH_BYTES, SpectraPlan, spectra_batches
 
 Vectors = dict[str, NDArray[Any]]
 ALL = tuple(VECTORS)
