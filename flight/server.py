@@ -22,6 +22,7 @@ from specflight.errors import (
     SpecflightError,
     Unauthenticated,
 )
+from specflight.flight.answers import Answer
 from specflight.flight.protocol import (
     CATALOGUE_ID,
     VECTORS,
@@ -32,7 +33,7 @@ from specflight.flight.protocol import (
     parse_request,
     spectra_schema,
 )
-from specflight.flight.service import ACTIONS, Answer, Service
+from specflight.flight.service import ACTIONS, Service
 
 __all__ = ["FlightServer"]
 

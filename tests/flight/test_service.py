@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from specflight.errors import DamagedData, InvalidRequest, LimitExceeded, NotFound, QueryTimeout, UnknownSpectrum
+from specflight.flight.answers import Answer
 from specflight.flight.protocol import (
     FitsRequest,
     Query,
@@ -22,7 +23,7 @@ from specflight.flight.protocol import (
     SpectraRequest,
     parse_request,
 )
-from specflight.flight.service import ACTIONS, Answer, Service
+from specflight.flight.service import ACTIONS, Service
 from specflight.tools.ingest import ingest
 
 LONG = " and ".join(f"sin(z * {n}) < 2" for n in range(400))
