@@ -35,7 +35,10 @@ from specflight.flight.protocol import (
 __all__ = ["FlightTransport", "LocalTransport", "Stream", "Transport", "connect"]
 
 ATTEMPTS = 5
-"""Tries before a service counts as unreachable: one and a half seconds."""
+"""Tries to get a small answer before the service counts as unreachable: one and a half seconds."""
+
+ANSWER_ATTEMPTS = 8
+"""Tries to get any other answer: five seconds, in which a worker that died is replaced."""
 
 RESUME_ATTEMPTS = 30
 """Tries in a row to go on with a stream that broke: half a minute, in which a worker is replaced several times over."""
@@ -162,7 +165,7 @@ class FlightTransport:
             try:
                 return json.loads(b"".join(r.body.to_pybytes() for r in client.do_action(action, options)))
             except pa.ArrowException as error:
-                self._recover(client, error, attempt)
+                self._recover(client, error, attempt, ATTEMPTS)
         raise AssertionError("unreachable")
 
     def stream(self, request: Request, ids: NDArray[np.uint64] | None = None) -> Stream:
@@ -175,22 +178,22 @@ class FlightTransport:
     def _whole(self, request: Request, ids: NDArray[np.uint64] | None) -> pa.Table:
         ticket = fl.Ticket(_ticket(request, ids))
         options = fl.FlightCallOptions(timeout=self._timeout)
-        for attempt in range(ATTEMPTS):
+        for attempt in range(ANSWER_ATTEMPTS):
             client = self._connected()
             try:
                 return client.do_get(ticket, options).read_all()
             except pa.ArrowException as error:
-                self._recover(client, error, attempt)
+                self._recover(client, error, attempt, ANSWER_ATTEMPTS)
         raise AssertionError("unreachable")
 
     def _resuming(self, request: SpectraRequest | FitsRequest, ids: NDArray[np.uint64] | None) -> Stream:
-        for attempt in range(ATTEMPTS):
+        for attempt in range(ANSWER_ATTEMPTS):
             client = self._connected()
             try:
                 reader = self._open(client, request, ids)
                 break
             except pa.ArrowException as error:
-                self._recover(client, error, attempt)
+                self._recover(client, error, attempt, ANSWER_ATTEMPTS)
         if isinstance(request, SpectraRequest) and (request.align or request.cutout):
             # A resumed list is shorter, so the span of the whole has to be told.
             grid = describe(reader.schema)["grid"]
@@ -246,7 +249,7 @@ class FlightTransport:
                 writer.close()
             raise
 
-    def _recover(self, client: fl.FlightClient, error: Exception, attempt: int, attempts: int = ATTEMPTS) -> None:
+    def _recover(self, client: fl.FlightClient, error: Exception, attempt: int, attempts: int) -> None:
         """Wait before another try, or raise what the error means."""
         ours = _meaning(error, self._url, self._timeout)
         if not isinstance(ours, ServiceUnavailable) or attempt >= attempts - 1:
