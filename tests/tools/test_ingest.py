@@ -331,7 +331,7 @@ def test_other_formats_of_real_files_are_named(real_data: Path, tmp_path: Path) 
     others = [*(real_data / "other").iterdir(), *(real_data / "desi").iterdir()]
     report = take(tmp_path / "data", *others)
     assert report.added == 0
-    assert {skip.path for skip in report.skipped} == {str(path.resolve()) for path in others}
+    assert {skip.path for skip in report.skipped} == {os.path.abspath(path) for path in others}
     reasons = {Path(skip.path).name: skip.reason for skip in report.skipped}
     assert "spSpec format is not supported" in next(r for n, r in reasons.items() if n.startswith("spSpec"))
     assert all("not supported" in reason for reason in reasons.values())
