@@ -231,7 +231,7 @@ class Quasar:
     def _absorb(self, flux: Floats, k0: int) -> None:
         """Lyα forest: mean optical depth of Faucher-Giguère et al. (2008), clumped, and the Lyman limit above z = 3."""
         stop = min(round(1e4 * np.log10(1215.67 * (1.0 + self.z))) - k0 - 3, len(flux))
-        if stop <= 0:
+        if stop < 5:  # fewer pixels than the instrument's profile has
             return
         rng = np.random.default_rng(self.absorbers)
         pixel = np.arange(k0, k0 + stop)

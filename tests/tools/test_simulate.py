@@ -19,6 +19,7 @@ from specflight.catalog.identifiers import pack_specobjid
 from specflight.errors import InvalidRequest
 from specflight.flight.lines import LINES, line
 from specflight.tools.simplates import observation
+from specflight.tools.simtargets import Quasar
 from specflight.tools.simulate import LINE_TABLE, simulate
 
 SPECTRA = 280
@@ -389,3 +390,12 @@ def test_line_tables_agree() -> None:
     measured = {round(wave, 1) for _, wave in LINE_TABLE}
     for name in ("Lyα", "C IV 1549", "Mg II 2799", "[O II] 3727", "Hβ", "[O III] 5007", "Hα", "[N II] 6583"):
         assert round(line(name).wavelength, 1) in measured
+
+
+@pytest.mark.parametrize("pixels", [1, 3, 4, 5, 8])
+def test_a_forest_of_a_few_pixels_does_no_harm(pixels: int) -> None:
+    k0 = 35500
+    z = 10.0 ** ((k0 + 3 + pixels) * 1e-4) / 1215.67 - 1.0  # Lyα enters the spectrum by so many pixels
+    flux = Quasar(z, 19.0, 0.0, 1.0, 1.0, absorbers=7).light(k0, 4620).flux
+    assert len(flux) == 4620
+    assert np.isfinite(flux).all()
