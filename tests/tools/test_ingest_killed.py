@@ -278,7 +278,7 @@ def test_an_ingest_killed_before_any_of_its_steps_shows_no_half_written_state(
 
     small.begin(tmp_path / "all")
     steps = int(step(tmp_path / "all", 0).stdout)
-    assert steps > 50
+    assert steps > 25  # how many chunks there are depends on the names of the folders
     for number in range(1, steps + 1):
         data = tmp_path / str(number)
         small.begin(data)
