@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from specflight.catalog.allowlist import nearest
 from specflight.catalog.database import Cancellation, Database, quote_text
 from specflight.catalog.guard import GuardedClause, QueryLimits, guard_where
-from specflight.catalog.sky import Region, SkyIndex
+from specflight.catalog.regions import Region
+from specflight.catalog.sky import SkyIndex
 from specflight.errors import DamagedData, InvalidRequest, LimitExceeded
 
 __all__ = ["CatalogueTable", "QueryLimits"]

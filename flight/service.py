@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 import specflight
 from specflight.catalog.database import open_database
 from specflight.catalog.identifiers import parse_ids
-from specflight.catalog.sky import Cone, Polygon, SkyIndex
+from specflight.catalog.regions import Cone, Polygon
+from specflight.catalog.sky import SkyIndex
 from specflight.catalog.table import CatalogueTable, QueryLimits
 from specflight.errors import DamagedData, InvalidRequest, LimitExceeded, NotFound, UnknownSpectrum
 from specflight.flight.answers import Answer, Context, fits_answer, span_answer, spectra_answer

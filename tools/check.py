@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from specflight.catalog.sky import NO_POSITION, SkyIndex, unit_vectors
+from specflight.catalog.healpix import NO_POSITION, unit_vectors
+from specflight.catalog.sky import SkyIndex
 from specflight.errors import DamagedData, NotFound, SpecflightError
 from specflight.flight.datadir import ContextDirectory, DataFile, Manifest, file_sha256
 from specflight.flight.source import EXPLICIT, STORED, read_one

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from specflight.catalog.healpix import NO_POSITION, healpix_29
-from specflight.catalog.sky import Cone, Polygon, Region, SkyIndex, unit_vectors
+from specflight.catalog.healpix import NO_POSITION, healpix_29, unit_vectors
+from specflight.catalog.regions import Cone, Polygon, Region
+from specflight.catalog.sky import SkyIndex
 from specflight.errors import DamagedData, InvalidRequest
 
 Points = tuple[NDArray[np.float64], NDArray[np.float64]]

@@ -12,7 +12,8 @@ import pytest
 
 from specflight.catalog.database import Cancellation, Database, open_database
 from specflight.catalog.healpix import healpix_29
-from specflight.catalog.sky import Cone, Polygon, Region, SkyIndex
+from specflight.catalog.regions import Cone, Polygon, Region
+from specflight.catalog.sky import SkyIndex
 from specflight.catalog.table import CatalogueTable, QueryLimits
 from specflight.errors import DamagedData, InvalidRequest, LimitExceeded, QueryTimeout
 

@@ -1,0 +1,253 @@
+"""Regions of the sky: cones and polygons, with an exact test on unit vectors and a cover of HEALPix cells.
+
+Longitudes and latitudes are degrees in whatever frame the table has (ICRS for SDSS).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from specflight.catalog.healpix import Vector, cover, unit_vectors
+from specflight.errors import InvalidRequest
+
+__all__ = ["Cone", "Polygon", "Region"]
+
+MAX_VERTICES = 1000  # an exact test costs 30 ns per row and edge: 5 million rows stay within minutes
+_ON_EDGE = 1e-15  # radians: the rounding of a unit vector's components
+
+
+@dataclass(frozen=True)
+class Cone:
+    """All positions within an angular distance of a centre, the rim included.
+
+    Attributes
+    ----------
+    ra, dec : float
+        Centre in degrees; `ra` is wrapped into [0, 360).
+    radius : float
+        Degrees, above 0 and up to 180.
+
+    Raises
+    ------
+    InvalidRequest
+        Naming the parameter that is out of range.
+    """
+
+    ra: float
+    dec: float
+    radius: float
+
+    def __post_init__(self) -> None:
+        radius = _number("radius", self.radius)
+        if not 0 < radius <= 180:
+            raise InvalidRequest(f"radius: {radius} is not above 0 and up to 180 degrees")
+        checked = {"ra": _longitude("ra", self.ra), "dec": _latitude("dec", self.dec), "radius": radius}
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    def contains(self, ra: ArrayLike, dec: ArrayLike) -> NDArray[np.bool_]:
+        """Tell which positions (degrees) lie in the cone; NaN never does."""
+        return self.contains_xyz(*unit_vectors(ra, dec))
+
+    def contains_xyz(self, x: Vector, y: Vector, z: Vector) -> NDArray[np.bool_]:
+        """Tell which unit vectors lie in the cone; NaN never does."""
+        return _in_cap(self._axis, math.radians(self.radius), x, y, z)
+
+    def cover(self) -> NDArray[np.int64]:
+        """Cover the cone with HEALPix cells.
+
+        Returns
+        -------
+        ndarray of int64, shape (n, 2)
+            Ranges [first, last) of nested cells of order 29, ascending and disjoint, that hold all of the cone.
+        """
+        return cover(self.near_xyz, math.radians(self.radius))
+
+    def near_xyz(self, x: Vector, y: Vector, z: Vector, distance: float) -> NDArray[np.bool_]:
+        """Tell which unit vectors lie in the cone or within `distance` radians of it."""
+        return _in_cap(self._axis, min(math.radians(self.radius) + distance, math.pi), x, y, z)
+
+    @cached_property
+    def _axis(self) -> Vector:
+        return np.array(unit_vectors(self.ra, self.dec))
+
+
+@dataclass(frozen=True)
+class Polygon:
+    """A polygon whose edges are great circles, its boundary included.
+
+    Any orientation and any simple shape, concave too, across RA 0 and around poles, as long as it fits into a
+    hemisphere: the inside is the smaller side. Where edges cross each other, a point is inside if a path from it to
+    the outside crosses an odd number of edges.
+
+    Attributes
+    ----------
+    vertices : tuple of (float, float)
+        At least three different corners (ra, dec) in degrees.
+
+    Raises
+    ------
+    InvalidRequest
+        Naming the vertex that is out of range, or that the polygon does not fit into a hemisphere.
+    """
+
+    vertices: tuple[tuple[float, float], ...]
+
+    def __post_init__(self) -> None:
+        if len(self.vertices) > MAX_VERTICES:
+            raise InvalidRequest(f"polygon: it has {len(self.vertices)} vertices, the limit is {MAX_VERTICES}")
+        corners = [_corner(n, vertex) for n, vertex in enumerate(self.vertices)]
+        # a vertex given twice in a row, such as the first one again at the end, makes no edge
+        kept = [c for n, c in enumerate(corners) if not _same(c, corners[n - 1])] if len(corners) > 1 else corners
+        if len(set(kept)) < 3:
+            raise InvalidRequest(f"polygon: it has {len(set(kept))} different vertices and needs at least 3")
+        object.__setattr__(self, "vertices", tuple(kept))
+        _ = self._centre  # raises where the polygon fits into no hemisphere
+
+    @classmethod
+    def from_flat(cls, numbers: Sequence[float]) -> Polygon:
+        """Make a polygon of a flat list ``ra1, dec1, ra2, dec2, ...`` in degrees."""
+        if len(numbers) % 2:
+            raise InvalidRequest(f"polygon: {len(numbers)} numbers are not pairs of ra and dec")
+        return cls(tuple(zip(numbers[::2], numbers[1::2], strict=True)))
+
+    def contains(self, ra: ArrayLike, dec: ArrayLike) -> NDArray[np.bool_]:
+        """Tell which positions (degrees) lie in the polygon; NaN never does."""
+        return self.contains_xyz(*unit_vectors(ra, dec))
+
+    def contains_xyz(self, x: Vector, y: Vector, z: Vector) -> NDArray[np.bool_]:
+        """Tell which unit vectors lie in the polygon; NaN never does.
+
+        The gnomonic projection about a point that has all vertices in its hemisphere turns the edges into straight
+        lines; there a ray to the right is intersected with each of them. All is kept homogeneous, so that nothing is
+        divided by the vanishing distance to the rim of the hemisphere.
+        """
+        centre, north = self._centre, self._north
+        facing = centre[0] * x + centre[1] * y + centre[2] * z
+        up = north[0] * x + north[1] * y + north[2] * z
+        inside = np.zeros(np.shape(x), np.bool_)
+        on_edge = np.zeros(np.shape(x), np.bool_)
+        corners = self._corners
+        height, depth = corners @ north, corners @ centre
+        above = [height[i] * facing > up * depth[i] for i in range(len(corners))]
+        for i, normal in enumerate(self._normals):
+            j = (i + 1) % len(corners)
+            side = normal[0] * x + normal[1] * y + normal[2] * z
+            inside ^= (above[i] != above[j]) & ((side > 0) == above[j])
+            near = np.abs(side) <= _ON_EDGE
+            if near.any():
+                on_edge |= near & _between(corners[i], corners[j], normal, x, y, z)
+        return np.asarray((inside | on_edge) & (facing > 0))
+
+    def cover(self) -> NDArray[np.int64]:
+        """Cover the polygon with HEALPix cells; as `Cone.cover`."""
+        return cover(self.near_xyz, math.acos(min(float((self._corners @ self._centre).min()), 1.0)) + 1e-9)
+
+    def near_xyz(self, x: Vector, y: Vector, z: Vector, distance: float) -> NDArray[np.bool_]:
+        """Tell which unit vectors lie in the polygon or within `distance` radians of it."""
+        near = self.contains_xyz(x, y, z)
+        corners = self._corners
+        for i, normal in enumerate(self._normals):
+            j = (i + 1) % len(corners)
+            side = normal[0] * x + normal[1] * y + normal[2] * z
+            near |= (np.abs(side) <= math.sin(distance)) & _between(corners[i], corners[j], normal, x, y, z)
+            near |= _in_cap(corners[i], distance, x, y, z)
+        return near
+
+    @cached_property
+    def _corners(self) -> Vector:
+        ra, dec = np.array(self.vertices).T
+        return np.stack(unit_vectors(ra, dec), axis=1)
+
+    @cached_property
+    def _normals(self) -> Vector:
+        normals = np.cross(self._corners, np.roll(self._corners, -1, axis=0))
+        return np.asarray(normals / np.linalg.norm(normals, axis=1, keepdims=True))
+
+    @cached_property
+    def _centre(self) -> Vector:
+        return _hemisphere(self._corners)
+
+    @cached_property
+    def _north(self) -> Vector:
+        """Any direction at right angles to the centre."""
+        north = np.cross(self._centre, np.eye(3)[np.argmin(np.abs(self._centre))])
+        return np.asarray(north / np.linalg.norm(north))
+
+
+Region = Cone | Polygon
+
+
+def _corner(n: int, vertex: Sequence[float]) -> tuple[float, float]:
+    try:
+        ra, dec = vertex
+    except (TypeError, ValueError):
+        raise InvalidRequest(f"polygon: vertex {n} is {vertex!r} and not a pair (ra, dec)") from None
+    return _longitude(f"polygon ra {n}", ra), _latitude(f"polygon dec {n}", dec)
+
+
+def _same(a: tuple[float, float], b: tuple[float, float]) -> bool:
+    """Tell if two positions are one but for the rounding of unit vectors, as all longitudes are at a pole."""
+    return math.dist(np.array(unit_vectors(*a)), np.array(unit_vectors(*b))) <= _ON_EDGE
+
+
+def _number(name: str, value: object) -> float:
+    try:
+        number = math.nan if isinstance(value, bool | str | bytes) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise InvalidRequest(f"{name}: {value!r} is not a finite number")
+    return number
+
+
+def _longitude(name: str, value: object) -> float:
+    wrapped = _number(name, value) % 360.0
+    return wrapped if wrapped < 360.0 else 0.0  # -1e-20 % 360 is 360
+
+
+def _latitude(name: str, value: object) -> float:
+    number = _number(name, value)
+    if not -90 <= number <= 90:
+        raise InvalidRequest(f"{name}: {number} is outside -90 to 90 degrees")
+    return number
+
+
+def _in_cap(axis: Vector, radius: float, x: Vector, y: Vector, z: Vector) -> NDArray[np.bool_]:
+    """Compare chords, beyond 90 degrees those to the opposite pole: there a chord hardly changes with the angle."""
+    far = radius > math.pi / 2
+    a, b, c = -axis if far else axis
+    chord = (x - a) ** 2 + (y - b) ** 2 + (z - c) ** 2
+    limit = (2 * math.sin((math.pi - radius if far else radius) / 2)) ** 2
+    return np.asarray(chord >= limit if far else chord <= limit)
+
+
+def _between(a: Vector, b: Vector, normal: Vector, x: Vector, y: Vector, z: Vector) -> NDArray[np.bool_]:
+    """Tell which vectors are abreast of the arc from `a` to `b`, whose great circle has this normal."""
+    after, before = np.cross(normal, a), np.cross(b, normal)
+    return np.asarray(
+        (after[0] * x + after[1] * y + after[2] * z >= -_ON_EDGE)
+        & (before[0] * x + before[1] * y + before[2] * z >= -_ON_EDGE)
+    )
+
+
+def _hemisphere(corners: Vector) -> Vector:
+    """Find the centre of a hemisphere that holds all vertices, well inside if there is one."""
+    mean = corners.mean(axis=0)
+    norm = np.linalg.norm(mean)
+    if norm > 1e-9 and (corners @ mean).min() > 1e-3 * norm:
+        return np.asarray(mean / norm)
+    from scipy.optimize import linprog
+
+    # maximise the margin t under corner . c >= t with c in the unit cube
+    rows = np.hstack([-corners, np.ones((len(corners), 1))])
+    best = linprog([0, 0, 0, -1], A_ub=rows, b_ub=np.zeros(len(corners)), bounds=[(-1, 1)] * 3 + [(None, None)])
+    if best.x is None or best.x[3] < 1e-9:
+        raise InvalidRequest("polygon: it does not fit into a hemisphere; split it into smaller polygons")
+    return np.asarray(best.x[:3] / np.linalg.norm(best.x[:3]))
