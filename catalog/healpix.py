@@ -12,7 +12,17 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["NO_POSITION", "Vector", "cover", "healpix_29", "unit_vectors"]
+__all__ = [
+    "NO_POSITION",
+    "Vector",
+    "cell_centres",
+    "cell_radius",
+    "cover",
+    "healpix_29",
+    "neighbour_order",
+    "neighbours",
+    "unit_vectors",
+]
 
 Vector = NDArray[np.float64]
 Cells = NDArray[np.int64]
@@ -20,6 +30,9 @@ Cells = NDArray[np.int64]
 NO_POSITION = np.iinfo(np.int64).max
 """Cell of a row without coordinates: sorts after the whole sky and lies in no region."""
 
+# On the scale of a base cell: at no order is a point of a cell nearer to the cells beyond its neighbours. The limit of
+# SMALLER_EDGE2OPEDGE_DIST of the cdshealpix library at high orders, where it is least.
+_LEAST_WIDTH = 0.688
 _COARSE_ORDER, _FINE_ORDER = 3, 13  # cells of 7.3 degrees and of 26 arcsec: a survey has few rows in the latter
 
 
@@ -68,6 +81,47 @@ def healpix_29(ra: ArrayLike, dec: ArrayLike) -> NDArray[np.int64]:
     return cells
 
 
+def neighbour_order(radius: Vector) -> Cells:
+    """Find the finest order at which a cell and its neighbours hold every circle around a point of the cell.
+
+    Parameters
+    ----------
+    radius : ndarray of float64, shape (n,)
+        Radii of circles in radians, up to 0.688.
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+        0 to 29.
+    """
+    order = np.floor(np.log2(_LEAST_WIDTH / np.maximum(radius, 1e-9)))
+    return np.clip(order, 0, 29).astype(np.int64)
+
+
+def neighbours(cells: Cells, order: int) -> Cells:
+    """Find the neighbours of nested cells of an order.
+
+    Parameters
+    ----------
+    cells : ndarray of int64, shape (n,)
+    order : int
+
+    Returns
+    -------
+    ndarray of int64, shape (n, 9)
+        Each cell and its neighbours; -1 for a neighbour that a cell at the corner of a base cell lacks.
+    """
+    from cdshealpix.nested import neighbours
+
+    return np.asarray(neighbours(cells.astype(np.uint64), order), np.int64)
+
+
+def cell_centres(cells: Cells, order: int) -> tuple[Vector, Vector, Vector]:
+    """Find the centres of nested cells of an order, as unit vectors."""
+    within = cells & (4**order - 1)
+    return _cell_centres(cells >> 2 * order, _even_bits(within), _even_bits(within >> 1), order)
+
+
 def cover(near: Callable[[Vector, Vector, Vector, float], NDArray[np.bool_]], radius: float) -> Cells:
     """Cover a region with cells.
 
@@ -88,7 +142,7 @@ def cover(near: Callable[[Vector, Vector, Vector, float], NDArray[np.bool_]], ra
     last = min(max(math.floor(math.log2(0.285 / radius)) + 3, _COARSE_ORDER), _FINE_ORDER)
     face, ix, iy, cells, x, y, z = _coarse_cells()
     while True:
-        kept = np.flatnonzero(near(x, y, z, _cell_radius(order)))
+        kept = np.flatnonzero(near(x, y, z, cell_radius(order)))
         cells = cells[kept]
         if order == last:
             break
@@ -102,7 +156,7 @@ def cover(near: Callable[[Vector, Vector, Vector, float], NDArray[np.bool_]], ra
     return ranges
 
 
-def _cell_radius(order: int) -> float:
+def cell_radius(order: int) -> float:
     """Bound the distance in radians of a cell's corners from its centre (`max_pixrad` of the HEALPix C++ library)."""
     n = 2**order
     za, zb, turn = 2 / 3, 1 - (1 - 1 / n) ** 2 / 3, math.pi / (4 * n)
@@ -137,6 +191,20 @@ def _child_offsets(step: int) -> tuple[Cells, Cells, Cells]:
     dx = sum(((child >> 2 * bit) & 1) << bit for bit in range(step)) + np.zeros_like(child)
     dy = sum(((child >> 2 * bit + 1) & 1) << bit for bit in range(step)) + np.zeros_like(child)
     return child, dx, dy
+
+
+def _even_bits(number: Cells) -> Cells:
+    """Gather the even bits of numbers: a cell's column in its base cell; those of ``number >> 1`` are its row."""
+    gathered = number & 0x5555555555555555
+    for shift, mask in (
+        (1, 0x3333333333333333),
+        (2, 0x0F0F0F0F0F0F0F0F),
+        (4, 0x00FF00FF00FF00FF),
+        (8, 0x0000FFFF0000FFFF),
+        (16, 0x00000000FFFFFFFF),
+    ):
+        gathered = (gathered | gathered >> shift) & mask
+    return gathered
 
 
 def _cell_centres(face: Cells, ix: Cells, iy: Cells, order: int) -> tuple[Vector, Vector, Vector]:

@@ -1,6 +1,7 @@
-"""Regions of the sky: cones and polygons, with an exact test on unit vectors and a cover of HEALPix cells.
+"""Regions of the sky: cones, polygons and boxes, with an exact test on unit vectors and a cover of HEALPix cells.
 
-Longitudes and latitudes are degrees in whatever frame the table has (ICRS for SDSS).
+Longitudes and latitudes are degrees in whatever frame the table has (ICRS for SDSS). Rims belong to a region: a
+position counts as on a rim if it is within `ON_RIM` of it, as the same degrees need not give the same vectors.
 """
 
 from __future__ import annotations
@@ -16,10 +17,15 @@ from numpy.typing import ArrayLike, NDArray
 from specflight.catalog.healpix import Vector, cover, unit_vectors
 from specflight.errors import InvalidRequest
 
-__all__ = ["Cone", "Polygon", "Region"]
+__all__ = ["MAX_VERTICES", "ON_RIM", "Box", "Cone", "Polygon", "Region"]
 
 MAX_VERTICES = 1000  # an exact test costs 30 ns per row and edge: 5 million rows stay within minutes
-_ON_EDGE = 1e-15  # radians: the rounding of a unit vector's components
+
+ON_RIM = 5e-15
+"""Radians (1e-9 arcsec): what rounding does to the distance of two positions given in degrees up to 720.
+
+Turning 720 degrees into radians is off by up to 2.3e-15, sines and cosines by 1e-16, and that for either position.
+"""
 
 
 @dataclass(frozen=True)
@@ -140,7 +146,7 @@ class Polygon:
             j = (i + 1) % len(corners)
             side = normal[0] * x + normal[1] * y + normal[2] * z
             inside ^= (above[i] != above[j]) & ((side > 0) == above[j])
-            near = np.abs(side) <= _ON_EDGE
+            near = np.abs(side) <= ON_RIM
             if near.any():
                 on_edge |= near & _between(corners[i], corners[j], normal, x, y, z)
         return np.asarray((inside | on_edge) & (facing > 0))
@@ -167,7 +173,9 @@ class Polygon:
 
     @cached_property
     def _normals(self) -> Vector:
-        normals = np.cross(self._corners, np.roll(self._corners, -1, axis=0))
+        # (b + a) x (b - a) is 2 a x b with nothing cancelled where an edge is short
+        ends = np.roll(self._corners, -1, axis=0)
+        normals = np.cross(ends + self._corners, ends - self._corners)
         return np.asarray(normals / np.linalg.norm(normals, axis=1, keepdims=True))
 
     @cached_property
@@ -181,7 +189,82 @@ class Polygon:
         return np.asarray(north / np.linalg.norm(north))
 
 
-Region = Cone | Polygon
+@dataclass(frozen=True)
+class Box:
+    """All positions between two meridians and two parallels, all four included.
+
+    The box runs eastward from `ra_min` to `ra_max`: with ``ra_min > ra_max`` it crosses RA 0, and with
+    ``ra_max - ra_min >= 360`` it is a whole ring. A pole lies on every meridian, so it is in each box that reaches it.
+
+    Attributes
+    ----------
+    ra_min, ra_max : float
+        Degrees, wrapped into [0, 360); 0 and 360 for a whole ring.
+    dec_min, dec_max : float
+        Degrees.
+
+    Raises
+    ------
+    InvalidRequest
+        Naming the parameter that is out of range, or that `dec_min` is above `dec_max`.
+    """
+
+    ra_min: float
+    ra_max: float
+    dec_min: float
+    dec_max: float
+
+    def __post_init__(self) -> None:
+        west, east = _number("ra_min", self.ra_min), _number("ra_max", self.ra_max)
+        south, north = _latitude("dec_min", self.dec_min), _latitude("dec_max", self.dec_max)
+        if south > north:
+            raise InvalidRequest(f"dec_min: {south} is above dec_max, {north}")
+        ring = east - west >= 360
+        object.__setattr__(self, "ra_min", 0.0 if ring else _longitude("ra_min", west))
+        object.__setattr__(self, "ra_max", 360.0 if ring else _longitude("ra_max", east))
+        object.__setattr__(self, "dec_min", south)
+        object.__setattr__(self, "dec_max", north)
+
+    def contains(self, ra: ArrayLike, dec: ArrayLike) -> NDArray[np.bool_]:
+        """Tell which positions (degrees) lie in the box; NaN never does."""
+        return self.contains_xyz(*unit_vectors(ra, dec))
+
+    def contains_xyz(self, x: Vector, y: Vector, z: Vector) -> NDArray[np.bool_]:
+        """Tell which unit vectors lie in the box; NaN never does."""
+        return self.near_xyz(x, y, z, 0.0)
+
+    def cover(self) -> NDArray[np.int64]:
+        """Cover the box with HEALPix cells; as `Cone.cover`."""
+        height = math.radians(self.dec_max - self.dec_min)
+        equator = min(max(0.0, self.dec_min), self.dec_max)  # the parallel nearest to it
+        width = math.radians(self._width) * math.cos(math.radians(equator))
+        # cells as for a circle as wide as the box, but no more than a thousand or two of them along a thin one
+        return cover(self.near_xyz, max(min(width, height) / 2, math.hypot(width, height) / 400, 1e-9))
+
+    def near_xyz(self, x: Vector, y: Vector, z: Vector, distance: float) -> NDArray[np.bool_]:
+        """Tell which unit vectors lie in the box; with a `distance` also all within that many radians of it.
+
+        A parallel is the rim of a cap around a pole. A meridian is half of a great circle, and the product of a
+        vector with its normal changes by no more than the distance that the vector is moved by.
+        """
+        pole = np.array([0.0, 0.0, 1.0])
+        inside = _in_cap(pole, min(math.radians(90 - self.dec_min) + distance, math.pi), x, y, z)
+        inside &= _in_cap(-pole, min(math.radians(90 + self.dec_max) + distance, math.pi), x, y, z)
+        slack = distance + ON_RIM
+        after = _eastward(self.ra_min, x, y) >= -slack
+        before = _eastward(self.ra_max, x, y) <= slack
+        if self._width > 180:
+            return np.asarray(inside & (after | before))
+        # 90 degrees east of this meridian is the middle of the box, and not its antimeridian
+        return np.asarray(inside & after & before & (_eastward(self.ra_min + self._width / 2 - 90, x, y) >= -slack))
+
+    @cached_property
+    def _width(self) -> float:
+        """Degrees of right ascension from west to east."""
+        return 360.0 if self.ra_max == 360 else (self.ra_max - self.ra_min) % 360
+
+
+Region = Cone | Polygon | Box
 
 
 def _corner(n: int, vertex: Sequence[float]) -> tuple[float, float]:
@@ -194,7 +277,7 @@ def _corner(n: int, vertex: Sequence[float]) -> tuple[float, float]:
 
 def _same(a: tuple[float, float], b: tuple[float, float]) -> bool:
     """Tell if two positions are one but for the rounding of unit vectors, as all longitudes are at a pole."""
-    return math.dist(np.array(unit_vectors(*a)), np.array(unit_vectors(*b))) <= _ON_EDGE
+    return math.dist(np.array(unit_vectors(*a)), np.array(unit_vectors(*b))) <= ON_RIM
 
 
 def _number(name: str, value: object) -> float:
@@ -219,12 +302,18 @@ def _latitude(name: str, value: object) -> float:
     return number
 
 
+def _eastward(ra: float, x: Vector, y: Vector) -> Vector:
+    """Multiply unit vectors by the normal of a meridian: above 0 up to 180 degrees east of it."""
+    return np.asarray(math.cos(math.radians(ra)) * y - math.sin(math.radians(ra)) * x)
+
+
 def _in_cap(axis: Vector, radius: float, x: Vector, y: Vector, z: Vector) -> NDArray[np.bool_]:
     """Compare chords, beyond 90 degrees those to the opposite pole: there a chord hardly changes with the angle."""
     far = radius > math.pi / 2
     a, b, c = -axis if far else axis
     chord = (x - a) ** 2 + (y - b) ** 2 + (z - c) ** 2
-    limit = (2 * math.sin((math.pi - radius if far else radius) / 2)) ** 2
+    reach = max(math.pi - radius - ON_RIM, 0.0) if far else radius + ON_RIM
+    limit = (2 * math.sin(reach / 2)) ** 2
     return np.asarray(chord >= limit if far else chord <= limit)
 
 
@@ -232,8 +321,8 @@ def _between(a: Vector, b: Vector, normal: Vector, x: Vector, y: Vector, z: Vect
     """Tell which vectors are abreast of the arc from `a` to `b`, whose great circle has this normal."""
     after, before = np.cross(normal, a), np.cross(b, normal)
     return np.asarray(
-        (after[0] * x + after[1] * y + after[2] * z >= -_ON_EDGE)
-        & (before[0] * x + before[1] * y + before[2] * z >= -_ON_EDGE)
+        (after[0] * x + after[1] * y + after[2] * z >= -ON_RIM)
+        & (before[0] * x + before[1] * y + before[2] * z >= -ON_RIM)
     )
 
 
