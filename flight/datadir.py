@@ -1,7 +1,8 @@
 """The data directory: what ingest writes and serve reads.
 
-Every file that a context's ``MANIFEST.json`` names carries the first digits of its own SHA-256 in its name, so it
-is never overwritten; replacing the manifest, last and atomically, is what switches from one state to the next.
+Every file that a context's ``MANIFEST.json`` names carries the first digits of its own SHA-256 in its name, or lies
+in a folder that carries those of its content, so it is never overwritten by another; replacing the manifest, last and
+atomically, is what switches from one state to the next.
 """
 
 from __future__ import annotations
@@ -14,13 +15,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from specflight.errors import DamagedData, InvalidRequest
 
-__all__ = ["SCHEMA_VERSION", "ContextDirectory", "DataFile", "Manifest", "adopt", "atomic_write", "file_sha256", "sync"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "ContextDirectory",
+    "DataFile",
+    "Manifest",
+    "TableEntry",
+    "adopt",
+    "atomic_write",
+    "file_sha256",
+    "sync",
+]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")
 
 
@@ -37,6 +48,36 @@ class DataFile(_Model):
     rows: int
 
 
+class TableEntry(_Model):
+    """A catalogue table that is live, in one version folder ``catalog/<table>-<12 digits>/``.
+
+    Attributes
+    ----------
+    files : tuple of DataFile
+        Parquet files, at least one; taken in order they are the rows of the table. Names are relative to ``catalog/``.
+    hats : tuple of DataFile
+        The other files that make the folder a HATS catalogue; none where no row has a position.
+    id, ra, dec : str or None
+        Names of the columns of identifiers and of positions in degrees; None where there are none.
+    description : str
+    source : str or None
+        Name of the file that the table was ingested from; None for a table derived from the spectra.
+    """
+
+    files: tuple[DataFile, ...] = Field(min_length=1)
+    hats: tuple[DataFile, ...] = ()
+    id: str | None = "specobjid"
+    ra: str | None = "ra"
+    dec: str | None = "dec"
+    description: str = ""
+    source: str | None = None
+
+    @property
+    def folder(self) -> str:
+        """Name of the version folder inside ``catalog/``."""
+        return self.files[0].name.partition("/")[0]
+
+
 class Manifest(_Model):
     """What is live in a context.
 
@@ -45,19 +86,34 @@ class Manifest(_Model):
     schema_version : int
         Of the layout of the data directory.
     context : str
-    index : DataFile
-        ``spectra/<name>``: the index of the spectra, a row for each.
+    index : DataFile or None
+        ``spectra/<name>``: the index of the spectra, a row for each; None where there are catalogues only.
     parts : tuple of DataFile
         ``spectra/<name>``: Arrow files, a record batch for each spectrum.
-    tables : dict of str to tuple of DataFile
-        ``catalog/<table>/<name>``: Parquet files in order.
+    tables : dict of str to TableEntry
+        The catalogues by name: ``table``, or ``schema.table`` where the schema is not the context's name.
+    derived : TableEntry or None
+        The rows of all spectra where a table that was ingested itself is served as ``specobjall``: the next ingest of
+        spectra starts from them.
     """
 
     schema_version: int = SCHEMA_VERSION
     context: str
-    index: DataFile
-    parts: tuple[DataFile, ...]
-    tables: dict[str, tuple[DataFile, ...]]
+    index: DataFile | None = None
+    parts: tuple[DataFile, ...] = ()
+    tables: dict[str, TableEntry]
+    derived: TableEntry | None = None
+
+    @property
+    def entries(self) -> tuple[TableEntry, ...]:
+        """Every table that is on the disk, whether it is served or not."""
+        return (*self.tables.values(), *([] if self.derived is None else [self.derived]))
+
+
+class _Version(BaseModel):
+    """The one thing that manifests of all versions say."""
+
+    schema_version: int
 
 
 class ContextDirectory:
@@ -92,21 +148,25 @@ class ContextDirectory:
         Raises
         ------
         DamagedData
-            If the manifest cannot be read or is of a newer schema version.
+            If the manifest cannot be read or is of another schema version.
         """
         try:
             text = self.manifest_path.read_bytes()
         except FileNotFoundError:
             return None
+        where = f"{self.context}/{self.manifest_path.name}"
         try:
-            manifest = Manifest.model_validate_json(text)
+            version = _Version.model_validate_json(text).schema_version
+            if version == SCHEMA_VERSION:
+                return Manifest.model_validate_json(text)
         except ValidationError as error:
-            raise DamagedData(f"{self.context}/MANIFEST.json is not a manifest: {error.errors()[0]['msg']}") from None
-        if manifest.schema_version != SCHEMA_VERSION:
-            raise DamagedData(
-                f"{self.context}/MANIFEST.json has schema version {manifest.schema_version}, not {SCHEMA_VERSION}"
-            )
-        return manifest
+            raise DamagedData(f"{where} is not a manifest: {error.errors()[0]['msg']}") from None
+        advice = (
+            f"move the folder {self.context} away and ingest its files again"
+            if version < SCHEMA_VERSION
+            else "a newer specflight wrote it, which this one cannot read"
+        )
+        raise DamagedData(f"{where} has schema version {version}, not {SCHEMA_VERSION}: {advice}")
 
     def switch(self, manifest: Manifest) -> None:
         """Make another state live."""
@@ -115,16 +175,28 @@ class ContextDirectory:
 
     def table_files(self, manifest: Manifest, table: str) -> list[Path]:
         """Parquet files of a table, in order."""
-        return [self.catalog / table / file.name for file in manifest.tables[table]]
+        return [self.catalog / file.name for file in manifest.tables[table].files]
+
+    def table_folder(self, manifest: Manifest, table: str) -> Path:
+        """Version folder of a table."""
+        return self.catalog / manifest.tables[table].folder
 
     def live_files(self, manifest: Manifest) -> Iterator[tuple[Path, DataFile]]:
         """Every file that a manifest names, with what it says of it."""
-        yield self.spectra / manifest.index.name, manifest.index
+        if manifest.index is not None:
+            yield self.spectra / manifest.index.name, manifest.index
         for part in manifest.parts:
             yield self.spectra / part.name, part
-        for table, files in manifest.tables.items():
-            for file in files:
-                yield self.catalog / table / file.name, file
+        for entry in manifest.entries:
+            for file in (*entry.files, *entry.hats):
+                yield self.catalog / file.name, file
+
+    def links(self, manifest: Manifest) -> dict[Path, str]:
+        """Targets of the symbolic links that point to what is live."""
+        links = {self.catalog / name: entry.folder for name, entry in manifest.tables.items()}
+        if manifest.index is not None:
+            links[self.spectra / "index.arrow"] = manifest.index.name
+        return links
 
 
 def file_sha256(path: Path) -> str:

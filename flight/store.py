@@ -170,6 +170,7 @@ class ArrowStore:
     """
 
     def __init__(self, directory: ContextDirectory, manifest: Manifest) -> None:
+        assert manifest.index is not None
         index = read_index(directory.spectra / manifest.index.name)
         self._index = index
         self._directory = directory

@@ -7,22 +7,20 @@ a truncated one is never mapped.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from specflight.catalog.healpix import NO_POSITION, unit_vectors
-from specflight.catalog.sky import SkyIndex
 from specflight.errors import DamagedData, NotFound, SpecflightError
-from specflight.flight.datadir import ContextDirectory, DataFile, Manifest, file_sha256
+from specflight.flight.datadir import ContextDirectory, DataFile, Manifest, TableEntry, file_sha256
 from specflight.flight.source import EXPLICIT, STORED, read_one
 from specflight.flight.store import ArrowStore, read_index
+from specflight.tools.checktables import check_derived, check_partitions, check_sky, check_store, read_rows
 
 __all__ = ["CheckReport", "Finding", "check"]
 
@@ -91,6 +89,7 @@ def check(data: Path, progress: Progress = lambda done, total: None) -> CheckRep
     roots = {path.parent for path in data.glob("*/MANIFEST.json")}
     # Made after the first manifest only: where it is, there was one.
     roots |= {path.parent.parent for path in data.glob("*/spectra/index.arrow")}
+    roots |= {path.parent.parent for path in data.glob("*/catalog/*") if path.is_symlink()}
     faults: list[Finding] = []
     live: list[tuple[ContextDirectory, Manifest]] = []
     for root in sorted(roots):
@@ -99,7 +98,7 @@ def check(data: Path, progress: Progress = lambda done, total: None) -> CheckRep
             live.append((directory, _manifest(directory)))
         except (SpecflightError, OSError) as error:
             faults.append(Finding(root / "MANIFEST.json", _reason(error)))
-    total = sum(2 + len(manifest.parts) + sum(map(len, manifest.tables.values())) for _, manifest in live)
+    total = sum(1 + len(list(directory.live_files(manifest))) for directory, manifest in live)
     done = 0
 
     def step() -> None:
@@ -113,7 +112,7 @@ def check(data: Path, progress: Progress = lambda done, total: None) -> CheckRep
         len(live),
         sum(len(one.files) for one in checks),
         sum(file.bytes for one in checks for _, file in one.files),
-        sum(one.manifest.index.rows for one in checks),
+        sum(one.manifest.index.rows for one in checks if one.manifest.index),
         (*faults, *(fault for one in checks for fault in one.faults)),
         tuple(note for one in checks for note in one.notes),
     )
@@ -162,25 +161,27 @@ class _ContextCheck:
 
     def run(self) -> None:
         """Check everything, what is damaged notwithstanding."""
-        index_path = self.directory.spectra / self.manifest.index.name
         index: pa.Table | None = None
         store: ArrowStore | None = None
         places: dict[str, dict[int, int]] = {}
-        if self._whole(index_path, self.manifest.index):
-            with self._noted(index_path):
-                index = _sound_index(index_path, self.manifest)
-                places = _places(index)
-                store = ArrowStore(self.directory, self.manifest)
-        self.step()
+        if self.manifest.index is not None:
+            path = self.directory.spectra / self.manifest.index.name
+            if self._whole(path, self.manifest.index):
+                with self._noted(path):
+                    index = _sound_index(path, self.manifest.index, self.manifest.parts)
+                    places = _places(index)
+                    store = ArrowStore(self.directory, self.manifest)
         for part in self.manifest.parts:
             path = self.directory.spectra / part.name
             if self._whole(path, part) and store is not None:
                 with self._noted(path):
                     _compare_part(path, part, places.get(part.name, {}), store)
-            self.step()
-        for table, files in self.manifest.tables.items():
-            self._table(table, files, None if store is None else store.ids)
-        self._link()
+        ids = None if store is None else store.ids
+        for name, entry in self.manifest.tables.items():
+            self._table(name, entry, ids)
+        if self.manifest.derived is not None:
+            self._table("specobjall", self.manifest.derived, ids)
+        self._links()
         if index is not None:
             self._originals(index)
         self.step()
@@ -195,6 +196,7 @@ class _ContextCheck:
 
     def _whole(self, path: Path, expected: DataFile) -> bool:
         """Tell if a file is there with its bytes unchanged."""
+        self.step()
         before = len(self.faults)
         with self._noted(path):
             if not path.exists():
@@ -208,40 +210,45 @@ class _ContextCheck:
                 raise DamagedData("is damaged: its SHA-256 is not that of the manifest")
         return len(self.faults) == before
 
-    def _table(self, name: str, files: tuple[DataFile, ...], ids: NDArray[np.uint64] | None) -> None:
-        paths = [self.directory.catalog / name / file.name for file in files]
+    def _table(self, name: str, entry: TableEntry, ids: NDArray[np.uint64] | None) -> None:
+        paths = [self.directory.catalog / file.name for file in entry.files]
         found: list[pa.Table] = []
-        for path, file in zip(paths, files, strict=True):
+        for path, file in zip(paths, entry.files, strict=True):
             if self._whole(path, file):
                 with self._noted(path):
-                    found.append(_read_table(path, file))
-            self.step()
-        if not found or len(found) < len(files):
+                    found.append(read_rows(path, file, entry))
+        folder = self.directory.catalog / entry.folder
+        if all([self._whole(self.directory.catalog / file.name, file) for file in entry.hats]):
+            with self._noted(folder / "partition_info.csv"):
+                check_partitions(folder, entry)
+        if len(found) < len(paths):
             return
         rows = pa.concat_tables(found)
-        with self._noted(paths[0]):
-            _compare_table(name, rows, ids)
-            self._sky(name, paths, rows)
+        with self._noted(folder):
+            cells = rows["_healpix_29"].to_numpy()
+            if (cells[1:] < cells[:-1]).any():
+                raise DamagedData("has files that are not sorted by _healpix_29")
+            if entry.source is None and ids is not None:
+                check_derived(name, rows, ids)
+        self._rebuilt(folder / "index.sky", lambda path: check_sky(path, paths, rows, entry))
+        self._rebuilt(folder / "rows.arrow", lambda path: check_store(path, paths))
 
-    def _sky(self, name: str, paths: list[Path], rows: pa.Table) -> None:
-        path = self.directory.catalog / f"{name}.sky"
-        sky = SkyIndex.open(path, paths) if path.is_file() else None
-        if sky is None:
-            state = "belongs to other Parquet files" if path.exists() else "is missing"
-            self.notes.append(Finding(path, f"{state}; rebuilt when served"))
-        elif not _same_places(sky, rows):
-            self.faults.append(Finding(path, "holds other rows than its Parquet files; remove it, to have it rebuilt"))
+    def _rebuilt(self, path: Path, problem: Callable[[Path], str | None]) -> None:
+        """Check a file that is written anew when it is missing."""
+        with self._noted(path):
+            if reason := problem(path):
+                self.notes.append(Finding(path, reason))
 
-    def _link(self) -> None:
-        link = self.directory.spectra / "index.arrow"
-        if link.is_symlink() and link.readlink() == Path(self.manifest.index.name):
-            return
-        found = Finding(link, f"does not point to the live index {self.manifest.index.name}")
-        # An ingest sets it after the manifest, and removes its staging folder after that.
-        if self.directory.staging.is_dir():
-            self.notes.append(Finding(link, f"{found.text}; set right when the interrupted ingest is run again"))
-        else:
-            self.faults.append(found)
+    def _links(self) -> None:
+        for link, target in self.directory.links(self.manifest).items():
+            if link.is_symlink() and link.readlink() == Path(target):
+                continue
+            found = Finding(link, f"does not point to {target}, which is live")
+            # An ingest sets it after the manifest, and removes its staging folder after that.
+            if self.directory.staging.is_dir():
+                self.notes.append(Finding(link, f"{found.text}; the next ingest sets it right"))
+            else:
+                self.faults.append(found)
 
     def _originals(self, index: pa.Table) -> None:
         """Name the originals that are not what was ingested."""
@@ -259,18 +266,18 @@ class _ContextCheck:
             self.notes.append(Finding(self.directory.root, more))
 
 
-def _sound_index(path: Path, manifest: Manifest) -> pa.Table:
+def _sound_index(path: Path, expected: DataFile, parts: Sequence[DataFile]) -> pa.Table:
     """Index of a context after a check of all that needs no other file."""
     index = read_index(path)
-    if len(index) != manifest.index.rows:
-        raise DamagedData(f"has {len(index)} rows in place of {manifest.index.rows}")
+    if len(index) != expected.rows:
+        raise DamagedData(f"has {len(index)} rows in place of {expected.rows}")
     for name in index.column_names:
         if name != "k0" and index[name].null_count:
             raise DamagedData(f"has rows without {name}")
     ids = index["specobjid"].to_numpy()
     if (twice := ids[1:] <= ids[:-1]).any():
         raise DamagedData(f"is not sorted by specobjid, or has it twice, at {ids[1:][twice][0]}")
-    sizes = {part.name: part.bytes for part in manifest.parts}
+    sizes = {part.name: part.bytes for part in parts}
     if unknown := set(index["part"].to_pylist()) - set(sizes):
         raise DamagedData(f"names the part file {min(unknown)}, which the manifest does not")
     first, length = index["offset"].to_numpy(), index["length"].to_numpy()
@@ -331,42 +338,6 @@ def _compare_spectrum(batch: pa.RecordBatch, row: int, store: ArrowStore) -> Non
     words = read_one(store, row)
     if words.shape[0] != len(columns) or not np.array_equal(words[:, :npix], columns):
         raise DamagedData(f"has other values than the index points to for specobjid {specobjid}")
-
-
-def _read_table(path: Path, expected: DataFile) -> pa.Table:
-    """Columns of a Parquet file that are compared; all others are read once."""
-    kept = []
-    with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            rows = file.read_row_group(group)
-            kept.append(rows.select([n for n in ("_healpix_29", "specobjid", "ra", "dec") if n in rows.column_names]))
-    table = pa.concat_tables(kept)
-    if len(table) != expected.rows:
-        raise DamagedData(f"has {len(table)} rows in place of {expected.rows}")
-    return table
-
-
-def _compare_table(name: str, rows: pa.Table, ids: NDArray[np.uint64] | None) -> None:
-    cells = rows["_healpix_29"].to_numpy()
-    if (cells[1:] < cells[:-1]).any():
-        raise DamagedData("is not sorted by _healpix_29")
-    if ids is None or name not in ("specobjall", "specobj"):
-        return
-    own = np.sort(rows["specobjid"].to_numpy())
-    if name == "specobjall" and not np.array_equal(own, ids):
-        raise DamagedData(f"has other specobjids than the index, such as {np.setxor1d(own, ids)[0]}")
-    if not np.isin(own, ids).all() or (own[1:] == own[:-1]).any():
-        raise DamagedData("has a specobjid twice, or one that is not in the index")
-
-
-def _same_places(sky: SkyIndex, rows: pa.Table) -> bool:
-    if len(sky) != len(rows) or not np.array_equal(sky.cells, rows["_healpix_29"].to_numpy()):
-        return False
-    known = sky.cells != NO_POSITION
-    places = np.stack(unit_vectors(rows["ra"].to_numpy(), rows["dec"].to_numpy()))[:, known]
-    # The last bits of a sine are the machine's own.
-    same = np.allclose(np.stack([sky.x, sky.y, sky.z])[:, known], places, rtol=0, atol=1e-14)
-    return same and sky.ids.equals(rows["specobjid"].combine_chunks())
 
 
 def _changed(path: Path, size: int, mtime_ns: int, digest: bytes) -> str | None:

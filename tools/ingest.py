@@ -7,8 +7,6 @@ finished is not done again. The parent then writes index and catalogue of everyt
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import shutil
 import signal
@@ -16,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.context import BaseContext
@@ -29,9 +27,10 @@ from numpy.typing import NDArray
 
 from specflight.errors import DamagedData, InvalidRequest, SpecflightError, UnsupportedFile
 from specflight.flight.archive import examine, fits_files, newest
-from specflight.flight.datadir import ContextDirectory, DataFile, Manifest, adopt, sync
+from specflight.flight.datadir import ContextDirectory, Manifest, TableEntry, adopt, sync
 from specflight.flight.store import INDEX_SCHEMA, read_index
 from specflight.tools.chunks import SOURCE, Chunk, Skipped, SourceFile, StagedChunk, split, stage_chunk
+from specflight.tools.publish import clean, locked, table_entry, writing
 
 __all__ = ["IngestReport", "ingest"]
 
@@ -102,33 +101,15 @@ def ingest(
     if missing:
         raise InvalidRequest(f"PATH: there is no file or folder {missing[0]}")
     try:
-        directory.spectra.mkdir(parents=True, exist_ok=True)
-        directory.catalog.mkdir(exist_ok=True)
-        with _locked(directory):
-            return _ingest(directory, data, paths, workers, progress)
-    except SpecflightError:
-        raise
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        where = f" ({error.filename})" if error.filename else ""
-        raise DamagedData(f"data: {data} cannot be written: {reason}{where}") from error
+        with writing(data):
+            directory.spectra.mkdir(parents=True, exist_ok=True)
+            directory.catalog.mkdir(exist_ok=True)
+            with locked(directory):
+                return _ingest(directory, data, paths, workers, progress)
     except BrokenProcessPool as error:
         raise SpecflightError(
             "workers: a process was ended from outside; the same command goes on from here"
         ) from error
-
-
-@contextmanager
-def _locked(directory: ContextDirectory) -> Iterator[None]:
-    handle = os.open(directory.root, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InvalidRequest(f"context: another ingest of '{directory.context}' is running") from None
-        yield
-    finally:
-        os.close(handle)
 
 
 def _ingest(
@@ -139,11 +120,12 @@ def _ingest(
     progress: Callable[[int, int], None],
 ) -> IngestReport:
     manifest = directory.manifest()
-    old = read_index(directory.spectra / manifest.index.name) if manifest else INDEX_SCHEMA.empty_table()
+    index = manifest.index if manifest else None
+    old = read_index(directory.spectra / index.name) if index else INDEX_SCHEMA.empty_table()
     files, skipped, known = _new_files(paths, old)
     chunks = [Chunk(data, directory.context, part) for part in split(files)]
     directory.staging.mkdir(exist_ok=True)
-    _clean(directory, manifest, {chunk.key for chunk in chunks})
+    clean(directory, manifest, {chunk.key for chunk in chunks})
     staged = _stage(directory, chunks, workers, progress)
     skipped += [skip for stage in staged for skip in stage.skipped]
     live = _choose(old, staged)
@@ -151,7 +133,7 @@ def _ingest(
     replaced = int(np.isin(fresh, old["specobjid"].to_numpy()).sum())
     if len(fresh):
         manifest = _commit(directory, manifest, old, staged, live)
-    _clean(directory, manifest, set())
+    clean(directory, manifest, set())
     shutil.rmtree(directory.staging)
     unchanged = known + sum(len(stage.index) for stage in staged) - len(fresh)
     return IngestReport(len(fresh) - replaced, replaced, unchanged, tuple(skipped), len(live.ids))
@@ -232,7 +214,7 @@ def _load_catalogue() -> None:
     """Import what `_commit` needs, which takes a second, while the workers read."""
     from astropy import coordinates, units  # noqa: F401
 
-    from specflight.catalog import extract, sky  # noqa: F401
+    from specflight.catalog import extract, table  # noqa: F401
 
 
 def _obey_parent() -> None:
@@ -281,25 +263,18 @@ def _choose(old: pa.Table, staged: list[StagedChunk]) -> _Live:
 def _commit(
     directory: ContextDirectory, manifest: Manifest | None, old: pa.Table, staged: list[StagedChunk], live: _Live
 ) -> Manifest:
-    """Write index, catalogue and sky indices of the new state, then switch to it."""
-    # Here, because every worker process imports this module and needs neither: they take a second to load.
-    from specflight.catalog.extract import write_extract
-    from specflight.catalog.sky import SkyIndex
-
+    """Write index and catalogue of the new state, then switch to it."""
     rows = [stage.rows for stage in staged]
-    if manifest is not None:
+    if len(old):
+        assert manifest is not None
         rows.insert(0, _restage(directory, manifest, old))
-    extracts = write_extract(rows, live.sources, directory.catalog, directory.staging)
     tables = dict(manifest.tables) if manifest else {}
-    for extract in extracts:
-        sky = directory.staging / f"{extract.name}.sky"
-        SkyIndex.build(extract.files, sky)
-        sky.replace(directory.catalog / sky.name)
-        sync(directory.catalog / extract.name)
-        tables[extract.name] = tuple(
-            DataFile(name=path.name, bytes=path.stat().st_size, sha256=digest, rows=pq.read_metadata(path).num_rows)
-            for path, digest in zip(extract.files, extract.sha256, strict=True)
-        )
+    derived = manifest.derived if manifest else None
+    for name, entry in _derived_tables(directory, rows, live, {entry.folder for entry in tables.values()}).items():
+        if name not in tables or tables[name].source is None:
+            tables[name] = entry
+        elif name == "specobjall":
+            derived = entry
     temporary = directory.spectra / f".index.{os.getpid()}.tmp"
     with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, INDEX_SCHEMA) as writer:
         writer.write_table(live.index)
@@ -309,9 +284,26 @@ def _commit(
     known = {part.name: part for part in (manifest.parts if manifest else ())}
     known |= {part.name: part for stage in staged for part in stage.parts}
     parts = tuple(known[name] for name in sorted(set(live.index["part"].to_pylist())))
-    new = Manifest(context=directory.context, index=index, parts=parts, tables=tables)
+    new = Manifest(context=directory.context, index=index, parts=parts, tables=tables, derived=derived)
     directory.switch(new)
     return new
+
+
+def _derived_tables(
+    directory: ContextDirectory, rows: list[Path], live: _Live, indexed: set[str]
+) -> dict[str, TableEntry]:
+    """Write the tables of the live spectra, with the indices of those whose folder is a new one."""
+    # Here, because every worker process imports this module and needs neither: they take a second to load.
+    from specflight.catalog.extract import write_extract
+    from specflight.catalog.table import index_table
+
+    entries = {}
+    for extract in write_extract(rows, live.sources, directory.catalog, directory.staging):
+        entry = entries[extract.name] = table_entry(extract)
+        if entry.folder not in indexed:
+            index_table(extract.folder, extract.files, id_column=entry.id, ra=entry.ra, dec=entry.dec)
+            sync(extract.folder)
+    return entries
 
 
 def _restage(directory: ContextDirectory, manifest: Manifest, old: pa.Table) -> Path:
@@ -319,7 +311,8 @@ def _restage(directory: ContextDirectory, manifest: Manifest, old: pa.Table) -> 
     target = directory.staging / "old.parquet"
     ids = old["specobjid"].to_numpy()
     writer: pq.ParquetWriter | None = None
-    for path in directory.table_files(manifest, "specobjall"):
+    for part in (manifest.derived or manifest.tables["specobjall"]).files:
+        path = directory.catalog / part.name
         try:
             file = pq.ParquetFile(path)
             for number in range(file.num_row_groups):
@@ -333,29 +326,3 @@ def _restage(directory: ContextDirectory, manifest: Manifest, old: pa.Table) -> 
     if writer is not None:
         writer.close()
     return target
-
-
-def _clean(directory: ContextDirectory, manifest: Manifest | None, staged: set[str]) -> None:
-    """Remove what neither the live state nor a chunk that is wanted still needs."""
-    wanted = {path for path, _ in directory.live_files(manifest)} if manifest else set()
-    for path in directory.staging.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name.partition(".")[0] not in staged:
-            path.unlink()
-    for about in directory.staging.glob("*.json"):
-        # After a loss of power it may be short: then the chunk is done again.
-        with suppress(ValueError, KeyError, TypeError):
-            wanted |= {directory.spectra / part["name"] for part in json.loads(about.read_bytes())["parts"]}
-    for path in directory.root.glob(f".{directory.manifest_path.name}.*.tmp"):
-        path.unlink()
-    link = directory.spectra / "index.arrow"
-    if manifest is not None and not (link.is_symlink() and link.readlink() == Path(manifest.index.name)):
-        fresh = link.with_name(f".index.arrow.{os.getpid()}.tmp")
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(manifest.index.name)
-        fresh.replace(link)
-    folders = [directory.spectra, *(path for path in directory.catalog.iterdir() if path.is_dir())]
-    for path in (path for folder in folders for path in folder.iterdir()):
-        if path not in wanted and path != link:
-            path.unlink()

@@ -1,5 +1,6 @@
 """Tests of `specflight.catalog.extract`."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import specflight.catalog.extract as extract_module
-from specflight.catalog.extract import ExtractTable, primary_view, write_extract
+import specflight.catalog.hats as hats_module
+from specflight.catalog.extract import primary_view, write_extract
+from specflight.catalog.hats import ExtractTable
 from specflight.catalog.healpix import NO_POSITION, healpix_29
 from specflight.errors import DamagedData
 
@@ -46,7 +49,7 @@ def build(folder: Path, tables: Sequence[pa.Table], live: Sequence[int] | None =
 
 
 def content(table: ExtractTable) -> pa.Table:
-    return pq.read_table(list(table.files))
+    return pa.concat_tables(pq.read_table(path) for path in table.files)
 
 
 def test_all_live_rows_arrive_in_the_order_of_the_sky(tmp_path: Path) -> None:
@@ -72,6 +75,7 @@ def test_the_bytes_do_not_depend_on_the_staging(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row_group: int
 ) -> None:
     monkeypatch.setattr(extract_module, "ROW_GROUP", row_group)
+    monkeypatch.setattr(hats_module, "ROW_GROUP", row_group)
     whole = rows(1000, note=pa.array([f"row {i}" * (i % 5) for i in range(1000)]))
     shuffled = whole.take(pa.array(np.random.default_rng(9).permutation(1000)))
     stagings = {
@@ -83,9 +87,10 @@ def test_the_bytes_do_not_depend_on_the_staging(
     }
     live = range(1000)
     built = {name: build(tmp_path / name, tables, live) for name, tables in stagings.items()}
-    assert len({tuple(table.sha256 for table in tables) for tables in built.values()}) == 1
-    assert len({table.files[0].read_bytes() for table, _ in built.values()}) == 1
-    assert pq.ParquetFile(built["many"][0].files[0]).num_row_groups == -(-1000 // row_group)
+    assert len({tuple(table.folder.name for table in tables) for tables in built.values()}) == 1
+    assert len({tuple(path.read_bytes() for path in table.files) for table, _ in built.values()}) == 1
+    for file in built["many"][0].data:
+        assert pq.ParquetFile(file.path).num_row_groups == -(-file.rows // row_group)
 
 
 def test_types_are_unified_over_all_files(tmp_path: Path) -> None:
@@ -126,14 +131,13 @@ def test_rows_without_coordinates_come_last(tmp_path: Path) -> None:
     assert primary.rows == 4
 
 
-def test_checksums_are_those_of_the_files_and_name_them(tmp_path: Path) -> None:
-    import hashlib
-
-    for table in build(tmp_path, [rows(50)]):
-        sha256 = hashlib.sha256(table.files[0].read_bytes()).hexdigest()
-        assert table.sha256 == (sha256,)
-        assert table.files[0] == tmp_path / "out" / table.name / f"part-{sha256[:16]}.parquet"
-    assert not [path for path in tmp_path.rglob("*") if path.suffix in {".tmp", ".arrow"}]
+def test_folders_are_named_by_their_content_and_nothing_else_is_left(tmp_path: Path) -> None:
+    first, second = (build(tmp_path / name, [rows(50, seed=seed)]) for name, seed in (("a", 1), ("b", 2)))
+    for table, other in zip(first, second, strict=True):
+        assert re.fullmatch(rf"{table.name}-[0-9a-f]{{12}}", table.folder.name)
+        assert table.folder.name != other.folder.name
+    assert {path.name for path in (tmp_path / "a" / "out").iterdir()} == {table.folder.name for table in first}
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {"out", "staged"}
 
 
 def test_nothing_live_gives_empty_tables(tmp_path: Path) -> None:

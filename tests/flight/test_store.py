@@ -27,8 +27,13 @@ def opened(data: Path, context: str) -> tuple[ContextDirectory, Manifest, ArrowS
     return directory, manifest, ArrowStore(directory, manifest)
 
 
+def index_path(directory: ContextDirectory, manifest: Manifest) -> Path:
+    assert manifest.index is not None
+    return directory.spectra / manifest.index.name
+
+
 def part_of(directory: ContextDirectory, manifest: Manifest) -> dict[int, str]:
-    index = read_index(directory.spectra / manifest.index.name)
+    index = read_index(index_path(directory, manifest))
     return dict(zip(index["specobjid"].to_pylist(), index["part"].to_pylist(), strict=True))
 
 
@@ -171,7 +176,7 @@ def test_a_part_that_the_manifest_does_not_know_is_named(copied: Path) -> None:
 
 def test_an_index_that_points_outside_of_its_part_is_an_error(copied: Path) -> None:
     directory, manifest, _ = opened(copied, "sdss_dr16")
-    path = directory.spectra / manifest.index.name
+    path = index_path(directory, manifest)
     with pa.OSFile(str(path)) as file:
         index = pa.ipc.open_file(file).read_all()
     number = index.schema.get_field_index("offset")
@@ -187,15 +192,15 @@ def test_an_index_that_points_outside_of_its_part_is_an_error(copied: Path) -> N
 @pytest.mark.parametrize("content", [b"", b"not Arrow at all" * 100])
 def test_an_index_that_is_no_arrow_file_is_named(copied: Path, content: bytes) -> None:
     directory, manifest, _ = opened(copied, "sdss_dr16")
-    (directory.spectra / manifest.index.name).write_bytes(content)
-    with pytest.raises(DamagedData, match=manifest.index.name):
+    index_path(directory, manifest).write_bytes(content)
+    with pytest.raises(DamagedData, match=index_path(directory, manifest).name):
         ArrowStore(directory, manifest)
 
 
 def test_an_index_that_is_missing_is_named_without_its_folder(copied: Path) -> None:
     directory, manifest, _ = opened(copied, "sdss_dr16")
-    (directory.spectra / manifest.index.name).unlink()
-    with pytest.raises(DamagedData, match=manifest.index.name) as caught:
+    index_path(directory, manifest).unlink()
+    with pytest.raises(DamagedData, match=index_path(directory, manifest).name) as caught:
         ArrowStore(directory, manifest)
     assert str(copied) not in str(caught.value)
 
@@ -204,7 +209,7 @@ def test_an_index_with_other_columns_is_named(copied: Path) -> None:
     directory, manifest, _ = opened(copied, "sdss_dr16")
     table = pa.table({"specobjid": pa.array([1], pa.uint64())})
     with (
-        pa.OSFile(str(directory.spectra / manifest.index.name), "wb") as file,
+        pa.OSFile(str(index_path(directory, manifest)), "wb") as file,
         pa.ipc.new_file(file, table.schema) as writer,
     ):
         writer.write_table(table)

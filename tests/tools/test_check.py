@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from specflight.catalog.hats import NO_POSITION_FILE, HatsWriter
+from specflight.catalog.rows import RowStore
 from specflight.catalog.sky import SkyIndex
 from specflight.errors import NotFound
-from specflight.flight.datadir import ContextDirectory, DataFile, Manifest, adopt
+from specflight.flight.datadir import ContextDirectory, Manifest, TableEntry, adopt
 from specflight.flight.store import INDEX_SCHEMA, read_index
 from specflight.tools.check import MAX_ORIGINALS, check
 from specflight.tools.cli import app
 from specflight.tools.ingest import ingest
+from specflight.tools.publish import table_entry
 
 CONTEXT = "sdss_dr16"
 
@@ -48,6 +52,7 @@ def faults(data: Path) -> list[tuple[str, str]]:
 def with_index(data: Path, change: Callable[[pa.Table], pa.Table]) -> str:
     """Make another index live, which its checksum confirms."""
     directory, manifest = live(data)
+    assert manifest.index is not None
     table = change(read_index(directory.spectra / manifest.index.name))
     temporary = directory.spectra / "new"
     with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, INDEX_SCHEMA) as writer:
@@ -70,7 +75,8 @@ def test_what_ingest_wrote_is_well(sim_data: Path) -> None:
     report = check(sim_data, lambda done, total: seen.append((done, total)))
     assert (report.faults, report.notes) == ((), ())
     assert (report.contexts, report.spectra) == (2, 60)
-    files = [path for path in sim_data.rglob("*") if path.suffix in (".arrow", ".parquet") and not path.is_symlink()]
+    rebuilt = ("MANIFEST.json", "index.sky", "rows.arrow")
+    files = [p for p in sim_data.rglob("*") if p.is_file() and not p.is_symlink() and p.name not in rebuilt]
     assert report.files == len(files)
     assert report.bytes == sum(path.stat().st_size for path in files)
     assert seen[0][0] == 0
@@ -114,7 +120,9 @@ def test_every_damaged_file_is_named_and_the_rest_is_checked(
 
 def test_one_flipped_bit_anywhere_is_found(data: Path) -> None:
     rng = np.random.default_rng(2)
-    for path in live_paths(data):
+    kinds = {re.split("[-=]", path.name)[0]: path for path in live_paths(data)}
+    assert len(kinds) == 7
+    for path in kinds.values():
         whole = path.read_bytes()
         broken = bytearray(whole)
         broken[int(rng.integers(len(broken)))] ^= 1 << int(rng.integers(8))
@@ -140,8 +148,11 @@ def test_a_manifest_that_cannot_be_read_is_a_fault_and_other_contexts_are_checke
     assert report.spectra > 0
 
 
-def test_a_manifest_that_is_gone_is_a_fault(data: Path) -> None:
+@pytest.mark.parametrize("without", [None, "spectra", "catalog"])
+def test_a_manifest_that_is_gone_is_a_fault(data: Path, without: str | None) -> None:
     (data / CONTEXT / "MANIFEST.json").unlink()
+    if without is not None:
+        shutil.rmtree(data / CONTEXT / without)
     assert faults(data) == [("MANIFEST.json", "is missing, though something was ingested")]
 
 
@@ -204,57 +215,169 @@ def test_a_part_with_other_batches_than_the_manifest_says_is_a_fault(data: Path)
     assert faults(data) == [(first.name, f"has {first.rows} spectra in place of {first.rows + 1}")]
 
 
-def with_table(data: Path, name: str, rows: Callable[[pa.Table], pa.Table]) -> str:
-    """Make another Parquet file live, which its checksum confirms."""
+def rows_of(data: Path, name: str) -> pa.Table:
     directory, manifest = live(data)
-    (old,) = directory.table_files(manifest, name)
-    table = rows(pq.read_table(old))
-    pq.write_table(table, old.with_name("new"))
-    file = adopt(old.with_name("new"), "part", ".parquet", len(table))
-    directory.switch(manifest.model_copy(update={"tables": {**manifest.tables, name: (file,)}}))
-    return file.name
+    return pa.concat_tables(pq.read_table(path) for path in directory.table_files(manifest, name))
+
+
+def switch(data: Path, name: str, entry: TableEntry) -> Path:
+    """Make another entry of a table live; its folder."""
+    directory, manifest = live(data)
+    directory.switch(manifest.model_copy(update={"tables": {**manifest.tables, name: entry}}))
+    link = directory.catalog / name
+    link.unlink()
+    link.symlink_to(entry.folder)
+    return directory.catalog / entry.folder
+
+
+def with_table(data: Path, name: str, rows: pa.Table) -> Path:
+    """Make a table of other rows live, which checksums confirm; its folder."""
+    out = data / CONTEXT / "catalog"
+    cells = rows["_healpix_29"].to_numpy()
+    with HatsWriter(name, rows.schema, cells, out, ra="ra", dec="dec") as writer:
+        writer.write(rows)
+        return switch(data, name, table_entry(writer.finish()))
 
 
 def test_tables_must_hold_the_specobjids_of_the_index(data: Path) -> None:
-    first = with_table(data, "specobjall", lambda rows: rows.slice(1))
-    second = with_table(data, "specobj", lambda rows: put(rows, "specobjid", range(len(rows))))
-    assert [name for name, _ in faults(data)] == [first, second]
+    everything, primary = rows_of(data, "specobjall"), rows_of(data, "specobj")
+    first = with_table(data, "specobjall", everything.slice(1))
+    second = with_table(data, "specobj", put(primary, "specobjid", range(len(primary))))
+    assert [fault[0] for fault in faults(data)] == [first.name, second.name]
     assert "has other specobjids than the index, such as" in faults(data)[0][1]
+    twice = put(primary, "specobjid", [primary["specobjid"][0].as_py()] * len(primary))
+    third = with_table(data, "specobj", twice)
+    assert faults(data)[1] == (third.name, "has a specobjid twice, or one that is not in the index")
 
 
-def test_a_table_must_be_sorted_by_its_cells_and_have_the_rows_of_the_manifest(data: Path) -> None:
-    name = with_table(data, "specobj", lambda rows: rows.take(pa.array(np.arange(len(rows))[::-1])))
-    assert faults(data) == [(name, "is not sorted by _healpix_29")]
+def test_a_table_that_was_ingested_itself_may_hold_any_identifiers(data: Path) -> None:
+    rows = rows_of(data, "specobj")
+    with_table(data, "specobj", put(rows, "specobjid", [1] * len(rows)))
+    entry = live(data)[1].tables["specobj"]
+    switch(data, "specobj", entry.model_copy(update={"source": "specObj.fits"}))
+    assert not faults(data)
+
+
+def with_file(data: Path, change: Callable[[pa.Table], pa.Table], number: int = 0) -> str:
+    """Change one Parquet file of specobj, which its checksum confirms; its name."""
     directory, manifest = live(data)
-    wrong = DataFile(**{**manifest.tables["specobj"][0].model_dump(), "rows": 3})
-    directory.switch(manifest.model_copy(update={"tables": {**manifest.tables, "specobj": (wrong,)}}))
-    assert "rows in place of 3" in faults(data)[0][1]
+    entry = manifest.tables["specobj"]
+    old = entry.files[number]
+    path = directory.catalog / old.name
+    pq.write_table(change(pq.read_table(path)), path)
+    new = adopt(path, "x", "", old.rows)
+    (directory.catalog / entry.folder / old.name.partition("/")[2]).with_name(new.name).rename(path)
+    files = tuple(new.model_copy(update={"name": old.name}) if file is old else file for file in entry.files)
+    switch(data, "specobj", entry.model_copy(update={"files": files}))
+    return path.name
 
 
+def moved(rows: pa.Table) -> pa.Table:
+    return put(rows, "_healpix_29", (rows["_healpix_29"].to_numpy() + 1).tolist())
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda rows: rows.take(pa.array(np.arange(len(rows))[::-1])), "is not sorted by _healpix_29"),
+        (lambda rows: rows.slice(1), " rows in place of "),
+        (moved, "has a _healpix_29 that is not of its position, in row 0"),
+        (lambda rows: rows.drop_columns("specobjid"), "specobjid"),
+    ],
+)
+def test_a_parquet_file_at_fault_is_named(data: Path, change: Callable[[pa.Table], pa.Table], reason: str) -> None:
+    sizes = [file.rows for file in live(data)[1].tables["specobj"].files]
+    name = with_file(data, change, int(np.argmax(sizes)))
+    found = [fault for fault in faults(data) if fault[0] == name]
+    assert len(found) == 1
+    assert reason in found[0][1]
+
+
+def test_rows_must_be_in_the_pixel_that_the_name_of_their_file_says(data: Path) -> None:
+    directory, manifest = live(data)
+    entry = manifest.tables["specobj"]
+    assert len(entry.files) > 1
+    names = [file.name for file in entry.files]
+    for name, target in (*zip(names, ["a", *names], strict=False), ("a", names[-1])):
+        (directory.catalog / name).rename(directory.catalog / target)
+    turned = (*entry.files[1:], entry.files[0])
+    files = tuple(file.model_copy(update={"name": name}) for name, file in zip(names, turned, strict=True))
+    switch(data, "specobj", entry.model_copy(update={"files": files}))
+    named = {path for path, reason in faults(data) if reason == "has rows outside of the pixel in its name"}
+    assert named == {Path(name).name for name in names}
+
+
+def test_the_files_of_a_table_must_be_in_the_order_of_the_sky_and_be_the_pixels_listed(data: Path) -> None:
+    entry = live(data)[1].tables["specobj"]
+    folder = switch(data, "specobj", entry.model_copy(update={"files": entry.files[::-1]}))
+    found = faults(data)
+    assert (folder.name, "has files that are not sorted by _healpix_29") in found
+    assert ("partition_info.csv", "lists other pixels than the manifest has files") in found
+    switch(data, "specobj", entry.model_copy(update={"hats": ()}))
+    (folder / "partition_info.csv").unlink()
+    assert faults(data) == [("partition_info.csv", "cannot be read: No such file or directory")]
+
+
+def test_rows_without_a_position_are_in_their_own_file(data: Path) -> None:
+    rows = rows_of(data, "specobj")
+    unknown = rows.slice(0, 2)
+    for name in ("ra", "dec"):
+        unknown = put(unknown, name, [None] * 2)
+    rows = pa.concat_tables([rows.slice(2), put(unknown, "_healpix_29", [2**63 - 1] * 2)])
+    folder = with_table(data, "specobj", rows)
+    assert (folder / NO_POSITION_FILE).exists()
+    assert not faults(data)
+
+
+REBUILT = ("index.sky", "rows.arrow")
+
+
+@pytest.mark.parametrize("name", REBUILT)
 @pytest.mark.parametrize("content", [None, b"", b"ARROW1 and nothing else"])
-def test_a_sky_index_that_is_missing_or_stale_is_no_fault(data: Path, content: bytes | None) -> None:
-    path = data / CONTEXT / "catalog" / "specobj.sky"
+def test_a_derived_file_that_is_missing_or_stale_is_no_fault(data: Path, name: str, content: bytes | None) -> None:
+    path = live(data)[0].table_folder(live(data)[1], "specobj") / name
     path.unlink()
     if content is not None:
         path.write_bytes(content)
     result = CliRunner().invoke(app, ["check", "--data", str(data)])
     assert result.exit_code == 0
-    assert f"note {path}: " in result.output
+    assert f"note {path}: " in result.output.replace("\n", "")
     assert "rebuilt when served" in result.output
 
 
-def test_a_sky_index_of_another_table_is_stale_and_one_with_other_rows_a_fault(data: Path) -> None:
-    path = data / CONTEXT / "catalog" / "specobj.sky"
-    shutil.copy(data / "sdss_dr12" / "catalog" / "specobj.sky", path)
-    assert [note.path for note in check(data).notes] == [path]
+@pytest.mark.parametrize("name", REBUILT)
+def test_a_derived_file_of_another_table_is_stale_and_one_with_other_rows_a_fault(data: Path, name: str) -> None:
     directory, manifest = live(data)
-    sky = SkyIndex.build(directory.table_files(manifest, "specobj"), path)
+    files = directory.table_files(manifest, "specobj")
+    path = directory.table_folder(manifest, "specobj") / name
+    shutil.copy(data / "sdss_dr12" / "catalog" / "specobj" / name, path)
+    assert [note.path for note in check(data).notes] == [path]
+    sky, store = SkyIndex.build(files, path.with_name("index.sky")), RowStore.build(files, path.with_name("rows.arrow"))
     assert not check(data).notes
-    content = bytearray(path.read_bytes())
-    at = content.index(sky.z.tobytes())
-    content[at + 6] ^= 1
-    path.write_bytes(content)
-    assert [name for name, _ in faults(data)] == ["specobj.sky"]
+    z = store.take(np.arange(store.rows), ["z"])["z"].to_numpy()
+    parts = {"index.sky": [sky.z, sky.cells, sky.by_id, sky.ids.to_numpy()], "rows.arrow": [z]}[name]
+    whole = path.read_bytes()
+    for part in parts:
+        content = bytearray(whole)
+        # in another place than the mapped file, which would change under the reader
+        content[content.index(part.tobytes()) + 6] ^= 1
+        path.unlink()
+        path.write_bytes(content)
+        assert faults(data) == [(name, "holds other rows than its Parquet files; remove it, to have it rebuilt")]
+
+
+@pytest.mark.parametrize("target", [None, "specobj-0123456789ab"])
+def test_links_must_point_to_the_live_table(data: Path, target: str | None) -> None:
+    link = data / CONTEXT / "catalog" / "specobj"
+    folder = link.readlink()
+    link.unlink()
+    if target is not None:
+        link.symlink_to(target)
+    assert faults(data) == [("specobj", f"does not point to {folder}, which is live")]
+    (data / CONTEXT / ".staging").mkdir()
+    report = check(data)
+    assert not report.faults
+    assert [note.path for note in report.notes] == [link]
 
 
 @pytest.mark.parametrize("target", [None, "index-0.arrow", "../MANIFEST.json"])
@@ -292,7 +415,7 @@ def test_originals_that_moved_or_changed_are_notes(sim_tree: dict[str, Path], tm
 
 
 def test_nothing_in_the_data_directory_is_changed(data: Path) -> None:
-    (data / CONTEXT / "catalog" / "specobj.sky").unlink()
+    (data / CONTEXT / "catalog" / "specobj" / "index.sky").unlink()
     os.truncate(live_paths(data)[1], 1000)
     before = {path: path.lstat().st_mtime_ns for path in data.rglob("*")}
     check(data)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -13,12 +14,15 @@ from pathlib import Path
 
 import fitsio
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
+from specflight.catalog.rows import RowStore
+from specflight.catalog.sky import SkyIndex
 from specflight.errors import DamagedData, InvalidRequest
 from specflight.flight.archive import FitsArchive, fits_files
 from specflight.flight.datadir import ContextDirectory, Manifest
@@ -57,6 +61,11 @@ def live(data: Path, context: str = CONTEXT) -> tuple[ContextDirectory, Manifest
 
 def store(data: Path, context: str = CONTEXT) -> ArrowStore:
     return ArrowStore(*live(data, context))
+
+
+def rows_of(data: Path, table: str, context: str = CONTEXT) -> pa.Table:
+    directory, manifest = live(data, context)
+    return pa.concat_tables(pq.read_table(path) for path in directory.table_files(manifest, table))
 
 
 def snapshot(root: Path) -> dict[str, str]:
@@ -128,14 +137,25 @@ def files(sim_tree: dict[str, Path]) -> list[Path]:
 def test_the_layout_is_that_of_the_architecture(sim_data: Path) -> None:
     for context in ("sdss_dr12", CONTEXT):
         directory, manifest = live(sim_data, context)
+        assert manifest.index is not None
         assert sorted(p.name for p in directory.root.iterdir()) == ["MANIFEST.json", "catalog", "spectra"]
         spectra = {manifest.index.name, "index.arrow", *(part.name for part in manifest.parts)}
         assert {path.name for path in directory.spectra.iterdir()} == spectra
         assert os.readlink(directory.spectra / "index.arrow") == manifest.index.name
         assert set(manifest.tables) == {"specobj", "specobjall"}
-        assert {path.name for path in directory.catalog.iterdir()} == {
-            name + suffix for name in manifest.tables for suffix in ("", ".sky")
-        }
+        folders = {name: directory.table_folder(manifest, name) for name in manifest.tables}
+        assert {path.name for path in directory.catalog.iterdir()} == {*folders, *(f.name for f in folders.values())}
+        for name, folder in folders.items():
+            assert re.fullmatch(rf"{name}-[0-9a-f]{{12}}", folder.name)
+            assert os.readlink(directory.catalog / name) == folder.name
+            entry = manifest.tables[name]
+            listed = {directory.catalog / file.name for file in (*entry.files, *entry.hats)}
+            found = {path for path in folder.rglob("*") if path.is_file()}
+            assert found == listed | {folder / "index.sky", folder / "rows.arrow"}
+            assert (entry.id, entry.ra, entry.dec, entry.source) == ("specobjid", "ra", "dec", None)
+            files = directory.table_files(manifest, name)
+            assert SkyIndex.open(folder / "index.sky", files) is not None
+            assert RowStore.open(folder / "rows.arrow", files) is not None
         for path, file in directory.live_files(manifest):
             assert path.stat().st_size == file.bytes
             assert hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
@@ -146,7 +166,7 @@ def test_the_layout_is_that_of_the_architecture(sim_data: Path) -> None:
         for file, size, digest in zip(*(index[n].to_pylist() for n in ("file", "size", "sha256")), strict=True):
             assert Path(file).stat().st_size == size
             assert hashlib.sha256(Path(file).read_bytes()).digest() == digest
-        everything = pq.read_table(directory.table_files(manifest, "specobjall")[0])
+        everything = rows_of(sim_data, "specobjall", context)
         assert sorted(everything["specobjid"].to_pylist()) == index["specobjid"].to_pylist()
 
 
@@ -243,12 +263,12 @@ def test_a_replaced_spectrum_has_its_new_row_in_the_catalogue_and_others_keep_th
 ) -> None:
     data = tmp_path / "data"
     take(data, *files[:4])
-    before = pq.read_table(live(data)[0].table_files(live(data)[1], "specobjall")[0])
+    before = rows_of(data, "specobjall")
     newer = changed(files[1], tmp_path / "newer.fits", "Sat Mar 16 11:19:16 2030")
     with fits.open(newer, mode="update") as hdus:
         hdus[2].data["Z"] = 1.25
     assert take(data, newer) == IngestReport(0, 1, 0, (), 4)
-    after = pq.read_table(live(data)[0].table_files(live(data)[1], "specobjall")[0])
+    after = rows_of(data, "specobjall")
     assert after.schema.equals(before.schema, check_metadata=True)
     old, new = ({row["specobjid"]: row for row in table.to_pylist()} for table in (before, after))
     differing = [key for key in old if old[key] != new[key]]
@@ -576,6 +596,11 @@ def test_what_a_loss_of_power_cut_short_is_done_again(
     (directory.staging / "extract-abc").mkdir()
     (directory.staging / "extract-abc" / "0.arrow").write_bytes(b"left")
     (directory.root / ".MANIFEST.json.123.tmp").write_bytes(b"left")
+    for name in ("specobj-0123456789ab", ".specobjall.123.tmp"):
+        (directory.catalog / name / "dataset").mkdir(parents=True)
+        (directory.catalog / name / "dataset" / "_metadata").write_bytes(b"left")
+    (directory.catalog / "specobj").symlink_to("specobj-0123456789ab")
+    (directory.catalog / ".specobj.123.tmp").symlink_to("specobj-0123456789ab")
     ingest(tmp_path, CONTEXT, files, 1)
     assert snapshot(directory.root) == snapshot(sim_data / CONTEXT)
     assert not directory.staging.exists()
@@ -587,6 +612,7 @@ def test_an_ingest_into_a_damaged_context_names_the_file_and_changes_nothing(
 ) -> None:
     data = Path(shutil.copytree(sim_data, tmp_path / "data", symlinks=True))
     directory, manifest = live(data)
+    assert manifest.index is not None
     victim = {
         "index": directory.spectra / manifest.index.name,
         "specobjall": directory.table_files(manifest, "specobjall")[0],

@@ -88,7 +88,7 @@ def served(data: Path) -> Spectra:
     """Every spectrum that a server gives: its first pixel and its words."""
     service = Service(data)
     try:
-        context = service.context(CONTEXT)
+        context = service.contexts.get(CONTEXT)
         source = context.source
         rows = {int(source.ids[row]): row for row in range(len(source.ids))}
         assert context.tables["specobjall"].rows == len(rows)
@@ -244,7 +244,7 @@ def test_a_worker_that_is_ended_from_outside_is_an_error_that_says_how_to_go_on(
 AT_STEP = """
 import os, signal, sys
 data, tree, step = sys.argv[1], sys.argv[2], int(sys.argv[3])
-from specflight.catalog import extract, sky
+from specflight.catalog import extract, table
 from specflight.tools.ingest import ingest
 from pathlib import Path
 steps = 0
