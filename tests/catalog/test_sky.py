@@ -1,13 +1,14 @@
 """Tests of `specflight.catalog.sky`."""
 
 import math
+import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -303,3 +304,95 @@ def test_an_empty_table_has_an_empty_index(table: tuple[list[Path], pa.Table], t
     index = SkyIndex.build([tmp_path / "empty.parquet"], tmp_path / "t.sky")
     assert len(index) == 0
     assert index.search(Cone(0, 0, 10)).tolist() == []
+
+
+@given(polygons(), st.tuples(st.floats(-3, 4), st.floats(27, 33), st.floats(0.1, 5)))
+@settings(max_examples=40, deadline=None)
+def test_rows_are_found_that_lie_in_all_of_some_regions(
+    table: tuple[list[Path], pa.Table],
+    index: SkyIndex,
+    shape: tuple[Polygon, float, float, float],
+    cone: tuple[float, float, float],
+) -> None:
+    regions: list[Region] = [Cone(0, 30, 3), shape[0], Cone(*cone)]
+    places = table[1]["ra"].to_numpy(), table[1]["dec"].to_numpy()
+    scan = np.flatnonzero(np.all([region.contains(*places) for region in regions], axis=0))
+    assert index.search(*regions).tolist() == scan.tolist()
+
+
+def test_a_large_region_is_searched_piece_by_piece(index: SkyIndex) -> None:
+    pieces = list(index.pieces(Cone(0, 30, 90)))
+    assert len(pieces) >= 3
+    assert np.concatenate(pieces).tolist() == index.search(Cone(0, 30, 90)).tolist()
+
+
+def index_of(ids: pa.Array, folder: Path) -> SkyIndex:
+    pq.write_table(pa.table({"id": ids, "z": np.arange(len(ids))}), folder / "t.parquet")
+    return SkyIndex.build([folder / "t.parquet"], folder / "t.sky", ra=None, dec=None, id_column="id")
+
+
+KINDS = [pa.int16(), pa.int64(), pa.uint32(), pa.uint64(), pa.string()]
+wanted_ids = st.lists(st.integers(-20, 20) | st.integers(-(2**63), 2**63 - 1) | st.none(), max_size=30)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@given(own=st.lists(st.integers(0, 30) | st.none(), max_size=40), asked=wanted_ids, data=st.data())
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_identifiers_find_all_their_rows_in_order(
+    tmp_path: Path, kind: pa.DataType, own: list[int | None], asked: list[int | None], data: st.DataObject
+) -> None:
+    index = index_of(pa.array(own, pa.int64()).cast(kind), tmp_path)
+    asked_kind = pa.string() if pa.types.is_string(kind) else data.draw(st.sampled_from(KINDS[:-1]))
+    least, most = (-(2**15), 2**15 - 1) if asked_kind == pa.int16() else (0, 2**31)
+    asked = [i if i is None or asked_kind in (pa.int64(), pa.string()) else min(max(i, least), most) for i in asked]
+    position, row = index.rows_of(pa.array(asked, pa.int64()).cast(asked_kind))
+    expected = [(p, r) for p, i in enumerate(asked) for r, o in enumerate(own) if i is not None and i == o]
+    assert list(zip(position.tolist(), row.tolist(), strict=True)) == expected
+
+
+def test_identifiers_beyond_63_bits_are_exact(tmp_path: Path) -> None:
+    ids = pa.array([2**64 - 1, 2**63 + 1, 2**63, 2**53 + 1, 5, None], pa.uint64())
+    index = index_of(ids, tmp_path)
+    for place, number in enumerate(ids.to_pylist()[:-1]):
+        assert index.rows_of(pa.array([number - 1, number], pa.uint64()))[1].tolist()[-1:] == [place]
+        assert index.rows_of(pa.array([number - 2 if number < 2**64 - 1 else 7], pa.uint64()))[1].tolist() == []
+    assert index.rows_of(pa.array([-1, 5, -(2**63)], pa.int64()))[1].tolist() == [4]
+    signed = index_of(pa.array([-1, 2**62]), tmp_path)
+    assert signed.rows_of(pa.array([2**64 - 1, 2**63, 2**62], pa.uint64()))[1].tolist() == [1]
+
+
+def test_ten_thousand_identifiers_are_found_at_once(table: tuple[list[Path], pa.Table], index: SkyIndex) -> None:
+    ids = table[1]["specobjid"].combine_chunks()
+    rows = np.random.default_rng(1).integers(0, N_ROWS, 10_000)
+    started = time.perf_counter()
+    position, row = index.rows_of(ids.take(pa.array(rows)))
+    assert time.perf_counter() - started < 0.2
+    assert position.tolist() == list(range(10_000))
+    assert row.tolist() == rows.tolist()
+
+
+def test_a_table_without_positions_has_no_regions(tmp_path: Path) -> None:
+    index = index_of(pa.array([3, 1, 2]), tmp_path)
+    assert len(index) == 3
+    assert not index.has_positions
+    assert index.cells.tolist() == [NO_POSITION] * 3
+    assert np.isnan(index.x).all()
+    with pytest.raises(InvalidRequest, match="no positions"):
+        index.search(Cone(0, 0, 1))
+
+
+def test_a_table_without_identifiers_says_so(table: tuple[list[Path], pa.Table], tmp_path: Path) -> None:
+    index = SkyIndex.build(table[0], tmp_path / "t.sky", id_column=None)
+    assert len(index) == N_ROWS
+    assert len(index.search(Cone(0.5, 30, 1))) > 300
+    with pytest.raises(InvalidRequest, match="no identifiers"):
+        index.rows_of(pa.array([1]))
+
+
+def test_identifiers_of_another_kind_are_refused(index: SkyIndex) -> None:
+    with pytest.raises(InvalidRequest, match="type string"):
+        index.rows_of(pa.array(["1"]))
+
+
+def test_a_table_with_neither_is_as_long_as_its_files(table: tuple[list[Path], pa.Table], tmp_path: Path) -> None:
+    assert len(SkyIndex.build(table[0], tmp_path / "t.sky", ra=None, dec=None, id_column=None)) == N_ROWS

@@ -1,0 +1,74 @@
+"""One clause of what a query says in several places."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from specflight.catalog.columns import Columns
+from specflight.catalog.guard import GuardedClause, QueryLimits, guard_where
+from specflight.errors import InvalidRequest
+
+__all__ = ["join_clause"]
+
+
+def join_clause(
+    columns: Columns,
+    limits: QueryLimits,
+    where: str | None,
+    order_by: str | None = None,
+    limit: int | None = None,
+    offset: int = 0,
+) -> GuardedClause:
+    """Guard a clause and bring it together with what is given by itself.
+
+    Parameters
+    ----------
+    columns : Columns
+    limits : QueryLimits
+    where : str or None
+        A WHERE clause; may end in ORDER BY, LIMIT and OFFSET, or be only these.
+    order_by : str, optional
+        Sort keys.
+    limit, offset : int, optional
+
+    Returns
+    -------
+    GuardedClause
+
+    Raises
+    ------
+    InvalidRequest
+        If the clause is refused, a number is negative, or a thing is said twice.
+    """
+    for name, number in (("limit", limit or 0), ("offset", offset)):
+        if number < 0:
+            raise InvalidRequest(f"{name}: {number} is negative")
+    clause = _guard(columns, limits, where or "")
+    sort = GuardedClause()
+    if order_by and order_by.strip():
+        sort = _guard(columns, limits, f"ORDER BY {order_by}")
+    if sort.limit is not None or sort.offset is not None:
+        raise InvalidRequest(f"order_by: '{order_by}' holds more than sort keys; give limit and offset by themselves")
+    if sort.lists or sort.sky:
+        raise InvalidRequest("order_by: long lists and regions are no sort keys; sort by columns")
+    pairs = {
+        "order_by": (clause.order_by, sort.order_by),
+        "limit": (clause.limit, limit),
+        "offset": (clause.offset, offset or None),
+    }
+    for name, said in pairs.items():
+        if None not in said:
+            raise InvalidRequest(f"{name}: it is given twice, in the clause and by itself")
+    return replace(
+        clause,
+        order_by=clause.order_by or sort.order_by,
+        limit=limit if clause.limit is None else clause.limit,
+        offset=offset if clause.offset is None else clause.offset,
+        columns=clause.columns | sort.columns,
+    )
+
+
+def _guard(columns: Columns, limits: QueryLimits, text: str) -> GuardedClause:
+    kinds = {name: field.type for name, field in columns.fields.items()}
+    table = columns.table.rpartition(".")[2]
+    return guard_where(text, kinds, limits, table, aliases=columns.aliases, position=columns.position)
