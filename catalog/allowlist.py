@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from sqlglot import exp
+
+from specflight.catalog.kinds import Kind
 
 __all__ = [
     "AGGREGATES",
@@ -17,35 +19,11 @@ __all__ = [
     "COMPARISONS",
     "DISTINCT",
     "FUNCTIONS",
-    "PARTS",
+    "INSTEAD",
     "REFUSALS",
     "Function",
-    "Kind",
-    "Piece",
-    "call_math",
     "nearest",
 ]
-
-Kind = Literal["int", "float", "text", "bool", "list", "other", "null"]
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A rebuilt expression.
-
-    Attributes
-    ----------
-    sql : str
-        DuckDB SQL, in parentheses wherever it is an operation.
-    kind : str
-        What it is to PostgreSQL: decides how it is divided and where it may stand.
-    wide : str
-        The same for use in arithmetic, with integers wide enough not to overflow; empty if `sql` is.
-    """
-
-    sql: str
-    kind: Kind
-    wide: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,52 +33,107 @@ class Function:
     Attributes
     ----------
     sql : str
-        Its name in DuckDB.
+        DuckDB SQL with {} in the place of the arguments.
     least, most : int
         Numbers of arguments that it takes.
-    takes, gives : str
-        Kinds of its arguments and of its result; 'same' is what the arguments are.
+    takes : str
+        A letter for each argument, the last one for all that follow: number, integer, text or any.
+    gives : str
+        Kind of its result; 'same' is what the arguments have in common, 'math' is numeric of decimal numbers and
+        double precision otherwise.
+    undefined : str
+        Condition on the argument {} under which PostgreSQL fails. There is NULL instead: AND does not say which side is
+        computed first, so that rows which one side excludes, as flux > 0 does, must not make the other side fail.
     """
 
     sql: str
     least: int
     most: int
-    takes: Literal["number", "text", "any"]
-    gives: Kind | Literal["same"]
+    takes: str
+    gives: Kind | Literal["same", "math"]
+    undefined: str = ""
 
 
 def _family(
-    names: str, least: int, most: int, takes: Literal["number", "text", "any"], gives: Kind | Literal["same"]
+    names: str, count: tuple[int, int], takes: str, gives: Kind | Literal["same", "math"]
 ) -> dict[str, Function]:
     """Describe functions that are called alike and have the same name in both databases."""
-    return {name: Function(name, least, most, takes, gives) for name in names.split()}
+    return {name: Function(f"{name}({{}})", *count, takes, gives) for name in names.split()}
 
 
 FUNCTIONS = {
-    **_family("sqrt cbrt exp ln log10 sin cos tan cot asin acos atan radians degrees", 1, 1, "number", "float"),
-    **_family("sinh cosh tanh asinh acosh atanh ceil ceiling floor sign", 1, 1, "number", "float"),
-    **_family("log round trunc", 1, 2, "number", "float"),
-    **_family("power pow atan2", 2, 2, "number", "float"),
-    **_family("pi", 0, 0, "number", "float"),
-    **_family("abs", 1, 1, "number", "same"),
-    **_family("mod", 2, 2, "number", "same"),
-    **_family("lower upper", 1, 1, "text", "text"),
-    **_family("length char_length", 1, 1, "text", "int"),
-    **_family("left right", 2, 2, "any", "text"),
-    **_family("substr substring", 2, 3, "any", "text"),
-    **_family("trim ltrim rtrim", 1, 2, "text", "text"),
-    **_family("strpos", 2, 2, "text", "int"),
-    **_family("starts_with", 2, 2, "text", "bool"),
-    **_family("concat", 1, 50, "any", "text"),
-    **_family("coalesce greatest least", 1, 50, "any", "same"),
-    **_family("nullif", 2, 2, "any", "same"),
-    "btrim": Function("trim", 1, 2, "text", "text"),
+    **_family("exp ceil ceiling floor", (1, 1), "n", "math"),
+    **_family("cbrt sin cos tan cot atan radians degrees sinh cosh tanh asinh", (1, 1), "n", "float"),
+    **_family("atan2", (2, 2), "n", "float"),
+    **_family("pi", (0, 0), "n", "float"),
+    **_family("trunc", (1, 2), "ni", "math"),
+    **{f"{name}d": Function(f"{name}(radians({{}}))", 1, 1, "n", "float") for name in ("sin", "cos", "tan", "cot")},
+    "atand": Function("degrees(atan({}))", 1, 1, "n", "float"),
+    "atan2d": Function("degrees(atan2({}))", 2, 2, "n", "float"),
+    "asin": Function("asin({})", 1, 1, "n", "float", "abs({}) > 1"),
+    "acos": Function("acos({})", 1, 1, "n", "float", "abs({}) > 1"),
+    "asind": Function("degrees(asin({}))", 1, 1, "n", "float", "abs({}) > 1"),
+    "acosd": Function("degrees(acos({}))", 1, 1, "n", "float", "abs({}) > 1"),
+    "acosh": Function("acosh({})", 1, 1, "n", "float", "{} < 1"),
+    "atanh": Function("atanh({})", 1, 1, "n", "float", "abs({}) > 1"),
+    "sqrt": Function("sqrt({})", 1, 1, "n", "math", "{} < 0"),
+    "ln": Function("ln({})", 1, 1, "n", "math", "{} <= 0"),
+    "log10": Function("log10({})", 1, 1, "n", "math", "{} <= 0"),
+    "sign": Function("CAST(sign({}) AS DOUBLE)", 1, 1, "n", "math"),
+    **_family("abs", (1, 1), "n", "same"),
+    **_family("gcd lcm", (2, 2), "w", "int"),
+    **_family("lower upper reverse md5", (1, 1), "t", "text"),
+    **_family("length char_length ascii bit_length", (1, 1), "t", "int"),
+    "character_length": Function("length({})", 1, 1, "t", "int"),
+    "octet_length": Function("strlen({})", 1, 1, "t", "int"),
+    **_family("left right", (2, 2), "ti", "text"),
+    **_family("ltrim rtrim", (1, 2), "t", "text"),
+    "trim": Function("trim({})", 1, 2, "t", "text"),
+    "btrim": Function("trim({})", 1, 2, "t", "text"),
+    **_family("translate", (3, 3), "t", "text"),
+    **_family("strpos", (2, 2), "t", "int"),
+    **_family("starts_with", (2, 2), "t", "bool"),
+    **_family("coalesce greatest least", (1, 50), "a", "same"),
 }
+"""Functions that are a call of one of DuckDB's; those that need more care are in `specflight.catalog.functions`.
+
+None of them may be a macro there, which writes its arguments more than once: nested, that would double each time.
+"""
 
 AGGREGATES = frozenset(
-    ("count", "sum", "avg", "min", "max", "stddev", "variance", "median", "mode", "array_agg", "string_agg", "bool_or")
+    """count sum avg min max stddev stddev_pop stddev_samp variance var_pop var_samp median mode corr array_agg
+    string_agg bool_and bool_or every bit_and bit_or percentile_cont percentile_disc regr_slope json_agg
+    row_number rank dense_rank lag lead first_value last_value ntile""".split()  # noqa: SIM905 - a list is as long
 )
 
+_CLOCK = "the answer would depend on when it is asked; write the value itself"
+INSTEAD: dict[str, str] = {
+    **dict.fromkeys(("now", "current_date", "current_timestamp", "clock_timestamp", "age", "timeofday"), _CLOCK),
+    **dict.fromkeys(("random", "setseed", "gen_random_uuid"),
+        "the answer would be another one each time; use a remainder such as mod(specobjid, 100) = 7"),
+    **dict.fromkeys(("any", "all", "some"), "write IN (...) with the values"),
+    **dict.fromkeys(("exists",), "run two queries and send the ids of the first one as a list"),
+    **dict.fromkeys(("regexp_match", "regexp_matches", "regexp_like", "regexp_replace", "regexp_substr",
+        "regexp_count", "regexp_instr", "regexp_split_to_array", "similar"), "use LIKE, starts_with or strpos"),
+    **dict.fromkeys(("to_char", "format"), "fetch the number and format it on your side"),
+    **dict.fromkeys(("to_number", "to_date", "to_timestamp"), "use a cast such as CAST(x AS double precision)"),
+    **dict.fromkeys(("date_part", "date_trunc", "extract", "make_date"), "dates are stored as MJD; compare the number"),
+    **dict.fromkeys(("isnan", "isfinite", "isinf"), "compare with 'NaN' or 'Infinity', as in z = 'NaN'"),
+    **dict.fromkeys(("ifnull", "isnull", "nvl"), "use coalesce"),
+    "initcap": "compare lower(...) or upper(...)",
+    "width_bucket": "use floor((x - low) / (high - low) * n) + 1",
+    "factorial": "write the number itself",
+    "overlay": "put it together from left, right and ||",
+    "if": "use CASE WHEN ... THEN ... ELSE ... END",
+    "iif": "use CASE WHEN ... THEN ... ELSE ... END",
+    "log2": "use log(2, x)",
+    "contains": "use strpos(text, part) > 0",
+    "instr": "use strpos(text, part)",
+    "len": "use length",
+    "substring_index": "use split_part",
+    "square": "use power(x, 2)",
+}  # fmt: skip
+"""What to do instead of a function that is refused."""
 
 COMPARISONS: dict[type[exp.Expr], str] = {
     exp.EQ: "=",
@@ -126,14 +159,13 @@ BITS: dict[type[exp.Expr], str] = {
     exp.BitwiseRightShift: ">>",
     exp.BitwiseXor: "#",
 }
-PARTS = ("left", "right", "substr", "substring")
 CASTS: dict[exp.DType, tuple[str, Kind]] = {
     exp.DType.SMALLINT: ("SMALLINT", "int"),
     exp.DType.INT: ("INTEGER", "int"),
     exp.DType.BIGINT: ("BIGINT", "int"),
-    exp.DType.FLOAT: ("FLOAT", "float"),
+    exp.DType.FLOAT: ("FLOAT", "real"),
     exp.DType.DOUBLE: ("DOUBLE", "float"),
-    exp.DType.DECIMAL: ("DOUBLE", "float"),
+    exp.DType.DECIMAL: ("DOUBLE", "numeric"),
     exp.DType.TEXT: ("VARCHAR", "text"),
     exp.DType.VARCHAR: ("VARCHAR", "text"),
     exp.DType.BOOLEAN: ("BOOLEAN", "bool"),
@@ -148,26 +180,18 @@ REFUSALS: dict[type[exp.Expr], str] = {
         "parameters are refused; write the value itself"),
     **dict.fromkeys((exp.ByteString, exp.BitString, exp.HexString, exp.National, exp.UnicodeString, exp.Concat),
         "only plain text in single quotes and decimal numbers are served"),
+    **dict.fromkeys((exp.Any, exp.All), "ANY and ALL are refused; write IN (...) with the values"),
     exp.Tuple: "rows of values are refused; compare the columns one by one and join them with AND",
-    exp.Array: "arrays are refused; write IN (...) with the values",
+    exp.Array: "arrays are refused but for the vertices of q3c_poly_query; write IN (...) with the values",
+    exp.Interval: "times are refused; dates are stored as MJD, compare the number",
+    exp.AtTimeZone: "times are refused; dates are stored as MJD, compare the number",
     exp.Star: "* is refused here; name a column",
+    exp.Alias: "a name for an expression is refused; only conditions are served",
+    exp.Collate: "COLLATE is refused; texts are compared byte by byte, as in PostgreSQL's collation C",
 }  # fmt: skip
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Suggest the known name that looks most like a wrong one, as the end of a sentence; empty if none does."""
-    close = difflib.get_close_matches(name.lower(), list(known), n=1)
+    close = difflib.get_close_matches(name[:64].lower(), list(known), n=1)
     return f"; did you mean '{close[0]}'?" if close else ""
-
-
-def call_math(function: Function, pieces: Sequence[Piece]) -> Piece:
-    """Call a function of numbers; in double precision unless it keeps integers."""
-    whole = {piece.kind for piece in pieces} <= {"int", "null"}
-    if function.gives == "same":
-        return Piece(f"{function.sql}({', '.join(p.wide or p.sql for p in pieces)})", "int" if whole else "float")
-    arguments = [f"CAST({piece.sql} AS DOUBLE)" for piece in pieces]
-    if function.sql in ("round", "trunc") and len(pieces) == 2:
-        arguments[1] = f"CAST({pieces[1].sql} AS INTEGER)"
-    elif function.sql == "round":
-        return Piece(f"round_even({arguments[0]}, 0)", "float")  # as PostgreSQL rounds double precision
-    return Piece(f"{function.sql}({', '.join(arguments)})", "float")

@@ -1,6 +1,7 @@
 """Tests of `specflight.catalog.guard` and the modules behind it."""
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -10,9 +11,8 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from specflight.catalog.allowlist import FUNCTIONS
 from specflight.catalog.guard import GuardedClause, QueryLimits, guard_where
 from specflight.errors import InvalidRequest
 
@@ -176,6 +176,25 @@ GOOD: list[tuple[str, Callable[[Any], Any]]] = [
     ("not z > 1 and not not mode = 1", lambda r: not r.z > 1 and r.mode == 1),
     ("true and (false or 1 = 1)", lambda r: True),
     ("null", lambda r: False),
+    ("run in (mode, 1 + 1)", lambda r: r.run in (r.mode, 2)),
+    ("z between symmetric 1 and 0.2", lambda r: 0.2 <= r.z <= 1),
+    ("replace(class, 'Q', 'XX') = 'XXSO'", lambda r: r.cls == "QSO"),
+    ("class::varchar(2) = 'QS'", lambda r: r.cls == "QSO"),
+    ("z_err < 0.1 and Z_ERR > 0.05", lambda r: 0.05 < r.zerr < 0.1),
+    # where PostgreSQL fails there is NULL
+    ("run / mode = 3", lambda r: r.mode and math.trunc(r.run / r.mode) == 3),
+    ("run % mode = 1", lambda r: r.mode and math.fmod(r.run, r.mode) == 1),
+    ("run / (mode * 0.5) > 3", lambda r: r.mode and r.run / (r.mode * 0.5) > 3),
+    ("not sqrt(run) > 2", lambda r: r.run >= 0 and not math.sqrt(r.run) > 2),
+    ("ln(run) < 1", lambda r: r.run > 0 and math.log(r.run) < 1),
+    ("run > 0 and log(run) > 0.5", lambda r: r.run > 0 and math.log10(r.run) > 0.5),
+    ("acos(run) is null", lambda r: abs(r.run) > 1),
+    ("run ^ 0.5 is null", lambda r: r.run < 0),
+    ("run ^ -1 is null", lambda r: r.run == 0),
+    ("class::int is null", lambda r: True),
+    ("(q * 1e30)::int is null and q <> 0", lambda r: True),
+    ("1 << 40 > 1000000000000", lambda r: True),
+    ("plate * plate * plate > 0", lambda r: True),
     ("'é' = 'é' and class = 'semi;colon -- $1 /* */'", lambda r: False),
 ]  # fmt: skip
 
@@ -224,245 +243,6 @@ def test_columns_that_are_used_are_told() -> None:
     assert guarded.columns == {"z", "mag", "zerr"}
 
 
-HOSTILE = """
-; drop table t
-z > 1; drop table t
-z > 1; select 1
-z > 1 -- comment
-z > 1 /* comment */
-z > 1 */
-z > 1 union select 1
-z > 1 union all select specobjid from t
-z > 1 except select 1
-z > 1 intersect select 1
-z > 1) union select (1
-z in (select z from t)
-z in (select 1)
-z = (select max(z) from t)
-z > all (select 1)
-z > any (array[1, 2])
-z = any(1)
-exists (select 1)
-not exists (select 1)
-(select 1) = 1
-((select 1)) = 1
-z > 1 group by z
-z > 1 having z > 1
-group by z
-z > 1 window w as ()
-z > 1 for update
-z > 1 qualify z
-z > 1 limit 5 for share
-count(*) > 1
-sum(z) > 1
-max(z) = z
-avg(z) > 1 and z > 1
-rank() over (order by z) = 1
-row_number() over () < 5
-sum(z) over (partition by class) > 1
-class ~ 'x'
-class ~* '(a+)+$'
-class !~ 'x'
-class similar to 'x'
-regexp_matches(class, '(x+x+)+y')
-regexp_replace(class, 'x', 'y') = 'y'
-regexp_full_match(class, 'x')
-read_csv('/etc/passwd') = 1
-read_text('/etc/passwd') is not null
-read_blob('/etc/passwd') = 'x'
-read_parquet('x') = 1
-glob('*') = 1
-getenv('HOME') = 'x'
-current_setting('memory_limit') = 'x'
-pg_read_file('/etc/passwd') = 'x'
-pg_sleep(10) is null
-sleep(1) = 1
-version() = 'x'
-current_user = 'x'
-current_date > z
-now() > z
-random() > 0.5
-nextval('x') = 1
-repeat('x', 2000000000) = class
-lpad('x', 2000000000, 'x') = class
-rpad(class, 1000000000) = 'x'
-replace(class, 'A', 'AAAA') = 'x'
-range(1000000000) is null
-generate_series(1, 1000000000) is null
-list_value(1, 2) is null
-unnest(mag) > 1
-array[1, 2] is null
-mag > 1
-mag = mag
-mag[0] > 1
-mag[-1] > 1
-mag[z] > 1
-mag[1:2] is null and mag[1:2] = mag[2:3]
-mag[1][1] > 1
-z[1] > 1
-'abc'[1] = 'a'
-mag || 'x' = 'y'
-coalesce(mag, mag) is null
-abs(mag) > 1
-unknown > 1
-t.z > 1
-main.specobj.z > 1
-specobj.* = 1
-* = 1
-z > $1
-z > ?
-z > :name
-z > @z
-z > %s
-z = E'a\\'b'
-z = B'101'
-z = X'1F'
-z = 0x1F
-z = U&'a'
-z = N'a'
-z = $$a$$
-z = $tag$a$tag$
-z = 'open
-"open
-z = `z`
-z = {d '2020-01-01'}
-z > 1 {{ jinja }}
-z > 1 \\g
-z \u00a0> 1
-z > 1 and \u200bclass = 'x'
-class = \u2018x\u2019
-\uff5a > 1
-z > 1 limit -1
-z > 1 limit 1.5
-z > 1 limit 1+1
-z > 1 limit (1)
-z > 1 limit all
-z > 1 limit null
-z > 1 limit '5'
-z > 1 limit 5 percent
-z > 1 limit 5, 3 limit 2
-z > 1 limit (select 1)
-z > 1 limit 99999999999999999999999
-z > 1 offset -1
-z > 1 offset z
-z > 1 fetch first 5 rows only
-order by (select 1)
-order by 1
-order by 'x'
-order by null
-order by count(*)
-order by random()
-order by mag
-order by unknown
-order by z using >
-order by z limit 5; drop table t
-z
-z + 1
-'text'
-1
-abs(z)
-z and z > 1
-not z
-case when z then 1 end = 1
-z like 'x'
-class like z
-class like lower('x')
-class like 'x\\'
-class like 'x' escape 'ab'
-class + 1 > 2
-class > 5
-class = z
-z between class and 1
-class in (1, 2)
-z || class > 1 collate "C"
-class collate "C" = 'x'
--class = 'x'
-~z = 1
-z & 1 = 1
-sqrt(class) > 1
-sqrt() > 1
-sqrt(1, 2) > 1
-lower(z) = 'x'
-left(class, 'x') = 'y'
-coalesce(z, class) is null
-case when z > 1 then 1 else 'x' end = 1
-z::json is null
-z::numeric(10, 2) = 1
-class::varchar(3) = 'x'
-class::date > '2020-01-01'
-z::int[] is null
-z::regclass is null
-date '2020-01-01' > z
-interval '1 day' > z
-z at time zone 'UTC' > 1
-extract(year from z) = 1
-(z, q) = (1, 2)
-row(1, 2) = row(1, 2)
-z in ()
-z in (q, u)
-z in (1 + 1)
-z in (abs(1))
-z between symmetric 1 and 2
-z is json
-z is unknown is null is 5
-z -> 'x' = 1
-z ->> 'x' = 1
-z @> 1
-z ?| 'x'
-z <@ 1
-try_cast(z as int) = 1
-lambda x: x > 1
-z > 1e999
-z > 99999999999999999999999999999999999999999999999
-z = 1_000
-z ==== 1
-z > > 1
-z >
-> 1
-()
-(z > 1
-z > 1)
-and z > 1
-z > 1 or
-where where z > 1
-select 1
-select * from t
-insert into t values (1)
-update t set z = 1
-delete from t
-drop table t
-create table x as select 1
-copy t to '/tmp/x'
-attach 'x.db'
-detach x
-install httpfs
-load httpfs
-pragma version
-set threads = 1
-call pragma_version()
-explain select 1
-with x as (select 1) select 1
-values (1)
-z > 1 as x
-z > 1, q > 1
-z > 1 join t on true
-from t
-""".strip("\n").split("\n")
-
-
-@pytest.mark.parametrize("clause", [line.replace("\\\\", "\\") for line in HOSTILE])
-def test_a_hostile_clause_is_refused_in_a_sentence(clause: str) -> None:
-    with pytest.raises(InvalidRequest, match=r"^where") as refusal:
-        guard_where(clause, COLUMNS, LIMITS, "specobj")
-    assert len(str(refusal.value)) < 250
-    assert "\n" not in str(refusal.value)
-
-
-def test_the_corpora_are_as_large_as_promised() -> None:
-    assert len(HOSTILE) >= 200
-    assert len(GOOD) >= 80
-
-
 @pytest.mark.parametrize(
     ("clause", "said"),
     [
@@ -475,6 +255,26 @@ def test_the_corpora_are_as_large_as_promised() -> None:
         ("count(z) > 1", "aggregate function count is refused"),
         ("other.z > 1", "the table 'other' is not the one that is queried, 'specobj'"),
         ("z > 1; drop table t", "at character 6: a second statement is refused"),
+        ("z > 0.5 and sin(plat) > 0", r"at character 17: there is no column 'plat'"),
+        ("0 < z < 1", "two comparisons in a row; join them with AND"),
+        ("z > 1 and class = 5", r"at character 11: .*compares text with a number; cast one of them"),
+        ("mjd = '1.5'", r"'mjd = '1.5'' compares a number with a text that is none"),
+        ("now() > mjd", "the function now is refused; .* write the value itself"),
+        ("random() < 0.1", r"the function random is refused; .* mod\(specobjid, 100\)"),
+        ("regexp_replace(class, 'x', 'y') = ''", "use LIKE, starts_with or strpos"),
+        ("isnan(z)", "the function isnan is refused; compare with 'NaN'"),
+        ("sqrt(z, 2) > 1", "the function sqrt takes 1 arguments, not 2"),
+        ("lower(z) = 'x'", "the function lower takes text"),
+        ("repeat(class, mjd) = 'x'", "the number in repeat must be written out and up to 1000, not 'mjd'"),
+        ("repeat(repeat(class, 1000), 1000) = 'x'", "the limit is 100000 characters for a row"),
+        ("z::text = '1'", "makes text of a fraction; fetch the number"),
+        ("z::json is null", "a cast to json is refused; use int, bigint"),
+        ("order by 1", r"at character 10: ORDER BY takes a column or an expression of columns, not '1'"),
+        ("z > 1 limit -1", "LIMIT takes a whole number from 0 on"),
+        (f'"{"x" * 90_000}" > 1', r"there is no column 'x{37}\.\.\.'$"),
+        ('"a\n\x1b[2J" = 1', r"there is no column 'a \?\[2J'"),
+        ("q3c_join(ra, ra, ra, ra, 1)", "q3c_join is refused; q3c_radial_query, .* tables of positions by match"),
+        ("q3c_radial(ra, dec, 1, 2, 3)", "q3c_radial is refused"),
         ("mag > 1", r"must be indexed, as in mag\[1\]"),
         ("z > 1 order by", "at character 7: it cannot be understood near 'order by'"),
         (f"specobjid in ({','.join('123' for _ in range(300))}) and oops = 1", r"at character 1220: .*'oops'"),
@@ -483,39 +283,6 @@ def test_the_corpora_are_as_large_as_promised() -> None:
 def test_a_refusal_says_what_and_where(clause: str, said: str) -> None:
     with pytest.raises(InvalidRequest, match=said):
         guard_where(clause, COLUMNS, LIMITS, "specobj")
-
-
-@pytest.mark.parametrize(
-    "clause",
-    [
-        "(" * 33 + "z > 1" + ")" * 33,
-        "abs(" * 40 + "z" + ")" * 40 + " > 1",
-        "not " * 500 + "z > 1",
-        "z > " + "- " * 500 + "1",
-        "case when z > 1 then " * 50 + "1" + " end" * 50 + " = 1",
-        "(-" * 20 + "z" + ")" * 20 + " > 1",
-        "z > " + " + ".join("1" * 300),
-        " or ".join(["z = 1"] * 3000),
-        "(" * 100_000,
-        "z > 1" + ")" * 100_000,
-        "z > " + "-" * 1000,
-        "z[" * 60,
-        "z" + "::int" * 2000 + " = 1",
-        "z = 1" + " is true" * 2000,
-        "z > " + "9" * 100_000,
-        "class = '" + "x" * 2_000_000 + "'",
-        "z > 1 \0",
-        "class = '\0'",
-        "class = '\ud800'",
-        "z in (" + ",".join(["1"] * 100) + ",99999999999999999999)",
-    ],
-    ids=lambda clause: clause[:20].encode("unicode_escape").decode(),
-)
-def test_a_clause_too_deep_or_too_long_is_refused_quickly(clause: str) -> None:
-    started = time.perf_counter()
-    with pytest.raises(InvalidRequest, match=r"^where"):
-        guard_where(clause, COLUMNS, LIMITS, "specobj")
-    assert time.perf_counter() - started < 2
 
 
 def test_the_limits_are_those_given(database: duckdb.DuckDBPyConnection) -> None:
@@ -527,93 +294,40 @@ def test_the_limits_are_those_given(database: duckdb.DuckDBPyConnection) -> None
         guard_where("(((z > 1)))", COLUMNS, QueryLimits(max_nesting=2))
 
 
-SOUP = """select from where and or not in between like ilike is null true false case when then else end cast as order by
-limit offset asc desc nulls first last union join on with values exists any all array row interval date distinct escape
-similar to collate over partition group having window lateral unnest table create drop set copy pragma values using for
-( ) [ ] , . + - * / % ^ & | # ~ << >> = <> < > <= >= != || :: : ; ' " $ @ ? ! \\ -- /* */ => -> ->> @> {fn }
-z class mag specobjid plate q zerr "z" t specobj specobj.z mag[1] abs( sqrt( count( substring( trim( position( coalesce(
-both leading x 'x' '' 'a''b' 1 0 -1 1.5 1e400 0x1f 99999999999999999999 2e3 .5 5. int text double precision numeric(1)
-E'x' U&'x' é \u00a0 \u2028 \x00 {{ }} {% %} /*+"""
-TOKENS = [*SOUP.replace("\n", " ").split(" ")]
-
-
-@given(st.lists(st.sampled_from(TOKENS), min_size=1, max_size=25), st.sampled_from([" ", "", "\n"]))
-@settings(max_examples=1500, deadline=None)
-def test_whatever_comes_it_is_a_result_or_a_refusal(
-    database: duckdb.DuckDBPyConnection, tokens: list[str], blank: str
-) -> None:
-    check_any(database, blank.join(tokens))
-
-
-pieces = st.sampled_from(
-    ["z", "q", "class", "mag[1]", "specobjid", "plate", "1", "0.5", "'x'", "null", "true", "clean"]
-)
-expressions = st.recursive(
-    pieces,
-    lambda inner: st.one_of(
-        st.builds(
-            "({} {} {})".format,
-            inner,
-            st.sampled_from(
-                [
-                    "+",
-                    "-",
-                    "*",
-                    "/",
-                    "%",
-                    "^",
-                    "&",
-                    "|",
-                    "#",
-                    "<<",
-                    ">>",
-                    "=",
-                    "<>",
-                    "<",
-                    ">=",
-                    "and",
-                    "or",
-                    "||",
-                    "like",
-                    "is",
-                ]
-            ),
-            inner,
-        ),
-        st.builds(
-            "{}({})".format,
-            st.sampled_from(["abs", "sqrt", "lower", "not", "-", "~", "round", "length", "floor"]),
-            inner,
-        ),
-        st.builds("({} between {} and {})".format, inner, inner, inner),
-        st.builds("(case when {} then {} else {} end)".format, inner, inner, inner),
-        st.builds("({} in ({}, {}))".format, inner, inner, inner),
-        st.builds(
-            "({}::{})".format, inner, st.sampled_from(["int", "bigint", "text", "bool", "float", "real", "numeric"])
-        ),
-        st.builds("coalesce({}, {})".format, inner, inner),
-    ),
-    max_leaves=12,
-)
-
-
-@given(expressions)
-@settings(max_examples=800, deadline=None)
-def test_grammatical_nonsense_is_a_result_or_a_refusal(database: duckdb.DuckDBPyConnection, clause: str) -> None:
-    check_any(database, clause)
-
-
-def check_any(database: duckdb.DuckDBPyConnection, clause: str) -> None:
-    started = time.perf_counter()
-    try:
-        run(database, clause)
-    except InvalidRequest as refusal:
-        assert str(refusal).startswith("where")  # noqa: PT017 - that it is raised at all is not the promise
-    except (duckdb.DataError, duckdb.InvalidInputException, duckdb.BinderException):
-        pass  # `Database.execute` makes a refusal of it: an overflow, text that is no number
-    assert time.perf_counter() - started < 0.5
-
-
 def test_nothing_of_the_text_reaches_the_database() -> None:
     guarded = guard_where("  z   >\n 0.10 AND cLaSs='it''s'", COLUMNS, LIMITS)
     assert guarded.condition == """(("z" > 0.1e0) AND ("class" = 'it''s'))"""
+
+
+def test_aliases_count_where_no_column_has_that_name() -> None:
+    aliases = {"ID": "specobjid", "redshift": "z", "nothing": "nowhere"}
+    guarded = guard_where(
+        "redshift > 1 and id = 3 order by specobj.REDSHIFT", COLUMNS, LIMITS, "specobj", aliases=aliases
+    )
+    assert guarded.columns == {"z", "id"}
+    assert guarded.order_by == '"z" ASC NULLS LAST'
+    with pytest.raises(InvalidRequest, match="no column 'nothing'"):
+        guard_where("nothing = 1", COLUMNS, LIMITS, aliases=aliases)
+
+
+def test_no_function_is_a_macro_that_would_write_its_arguments_twice(database: duckdb.DuckDBPyConnection) -> None:
+    macros = database.execute("SELECT function_name FROM duckdb_functions() WHERE function_type = 'macro'").fetchall()
+    called = {word for function in FUNCTIONS.values() for word in re.findall(r"\w+(?=\()", function.sql)}
+    assert not called & {name for (name,) in macros}
+    deep = "sqrt(nullif(split_part(class, '-', 1), 'x')::int / " * 4 + "mjd" + ")" * 4
+    assert len(guard_where(f"{deep} > 1", COLUMNS, LIMITS).condition or "") < 20_000
+
+
+def test_a_clause_is_guarded_in_milliseconds_and_100000_ids_in_a_fraction_of_a_second() -> None:
+    def fastest(clause: str, times: int) -> float:
+        started = [time.process_time()]
+        for _ in range(times):
+            guard_where(clause, COLUMNS, LIMITS)
+            started.append(time.process_time())
+        return float(np.diff(started).min())
+
+    typical = (
+        "class = 'QSO' and z between 1 and 2 and zwarning = 0 and sqrt(q * q + u * u) > 3 order by z desc limit 10"
+    )
+    assert fastest(typical, 50) < 0.003
+    assert fastest(f"specobjid in ({', '.join(str(BIG + i) for i in range(100_000))})", 3) < 0.3
