@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from specflight.errors import SpecflightError
+from specflight.errors import InvalidRequest, SpecflightError
 
 __all__ = ["app"]
 
@@ -49,41 +49,105 @@ def _reported() -> Iterator[None]:
 
 @app.command()
 def ingest(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="FITS files or trees of them.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PATH...",
+            help="FITS files or trees of them; with --catalog one table: FITS, CSV, Parquet, VOTable or ECSV.",
+        ),
+    ],
     data: Data,
     context: Annotated[str, typer.Option(help="Name of the context, such as sdss_dr17.")],
     workers: Workers = CORES,
+    catalog: Annotated[
+        str | None, typer.Option(metavar="SCHEMA.TABLE", help="Take a catalogue into this table, not spectra.")
+    ] = None,
+    ra: Annotated[str | None, typer.Option(help="The catalogue's column of right ascension, in degrees.")] = None,
+    dec: Annotated[str | None, typer.Option(help="The catalogue's column of declination, in degrees.")] = None,
+    id_column: Annotated[str | None, typer.Option("--id", help="The catalogue's column of identifiers.")] = None,
+    description: Annotated[str | None, typer.Option(help="What the catalogue is.")] = None,
 ) -> None:
-    """Take FITS files into a context; the same command again resumes what was interrupted.
+    """Take FITS files, or a catalogue, into a context; the same command again resumes what was interrupted.
 
-    Every file that is skipped is named with the reason; the exit status is 1 if there is any.
+    Every file of spectra that is skipped is named with the reason; the exit status is 1 if there is any. The columns
+    of a catalogue's positions and identifiers are found by their names, or named.
     """
     with _reported():
-        from specflight.tools.ingest import ingest
+        given = {"ra": ra, "dec": dec, "id": id_column, "description": description}
+        if catalog is None:
+            for name in (name for name, value in given.items() if value is not None):
+                raise InvalidRequest(f"{name}: --{name} goes with --catalog only")
+            _ingest_spectra(data, context, paths, workers)
+        elif len(paths) > 1:
+            raise InvalidRequest(f"PATH: --catalog takes one file, and {paths[1]} is another")
+        else:
+            _ingest_catalog(data, context, catalog, paths[0], ra, dec, id_column, description or "")
 
-        started = time.monotonic()
-        try:
-            with _progress() as show:
-                report = ingest(data, context, paths, workers, show)
-        except KeyboardInterrupt:
-            print("specflight: interrupted; the same command again goes on from here", file=sys.stderr)
-            raise typer.Exit(130) from None
-        seconds = time.monotonic() - started
-        for skip in report.skipped:
-            print(f"skipped {skip.path}: {skip.reason}")
-        taken = report.added + report.replaced
-        print(
-            f"ingested {taken:,} spectra into context '{context}' in {seconds:.1f} s "
-            f"({taken / seconds:,.0f} spectra/s): "
-            f"{report.added:,} new, {report.replaced:,} replaced; {report.unchanged:,} files unchanged, "
-            f"{len(report.skipped):,} skipped; {report.spectra:,} spectra in all"
+
+def _ingest_spectra(data: Path, context: str, paths: list[Path], workers: int) -> None:
+    from specflight.tools.ingest import ingest
+
+    started = time.monotonic()
+    with _interruptible("goes on from here"), _progress("files") as show:
+        report = ingest(data, context, paths, workers, show)
+    seconds = time.monotonic() - started
+    for skip in report.skipped:
+        print(f"skipped {skip.path}: {skip.reason}")
+    taken = report.added + report.replaced
+    print(
+        f"ingested {taken:,} spectra into context '{context}' in {seconds:.1f} s "
+        f"({taken / seconds:,.0f} spectra/s): "
+        f"{report.added:,} new, {report.replaced:,} replaced; {report.unchanged:,} files unchanged, "
+        f"{len(report.skipped):,} skipped; {report.spectra:,} spectra in all"
+    )
+    if report.skipped:
+        raise typer.Exit(1)
+
+
+def _ingest_catalog(
+    data: Path,
+    context: str,
+    catalog: str,
+    file: Path,
+    ra: str | None,
+    dec: str | None,
+    id_column: str | None,
+    description: str,
+) -> None:
+    from specflight.tools.ingestcatalog import ingest_catalog
+
+    started = time.monotonic()
+    with _interruptible("starts anew"), _progress("rows") as show:
+        report = ingest_catalog(
+            data, context, catalog, file, ra=ra, dec=dec, id_column=id_column, description=description, progress=show
         )
-        if report.skipped:
-            raise typer.Exit(1)
+    print(
+        f"ingested {report.rows:,} rows of {report.columns:,} columns into {catalog.lower()} of context '{context}' "
+        f"in {time.monotonic() - started:.1f} s"
+    )
+    if report.ra is None:
+        print("no positions: it cannot be searched by place; name their columns by --ra and --dec if it has any")
+    else:
+        print(f"{report.positions:,} rows have a position: {report.ra}, {report.dec}")
+    if report.id_column is None:
+        print("no identifiers: its rows belong to no spectra; name their column by --id if it has any")
+    else:
+        print(f"{report.ids:,} rows have an identifier: {report.id_column}{report.origin and f', {report.origin}'}")
+    if report.primary is not None:
+        print(f"{report.primary:,} rows are its primary view: {context}.specobj")
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
+def _interruptible(again: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"specflight: interrupted; the same command again {again}", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+@contextmanager
+def _progress(unit: str) -> Iterator[Callable[[int, int], None]]:
     columns = (
         TextColumn("[progress.description]{task.description}"),
         BarColumn(),
@@ -100,7 +164,7 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
         def show(done: int, total: int) -> None:
             before.append(done)
             rate = (done - before[0]) / max(time.monotonic() - started, 1e-3)
-            bar.update(task, completed=done, total=total, rate=f"{rate:,.0f} files/s", refresh=True)
+            bar.update(task, completed=done, total=total, rate=f"{rate:,.0f} {unit}/s", refresh=True)
 
         yield show
 
@@ -148,7 +212,7 @@ def check(data: Data) -> None:
         from specflight.tools.check import check
 
         started = time.monotonic()
-        with _progress() as show:
+        with _progress("files") as show:
             report = check(data, show)
         for note in report.notes:
             print(f"note {note}")

@@ -35,7 +35,10 @@ def test_no_command_shows_the_help_that_names_them_all() -> None:
 @pytest.mark.parametrize(
     ("command", "options"),
     [
-        ("ingest", ["--data", "--context", "--workers", "PATH..."]),
+        (
+            "ingest",
+            ["--data", "--context", "--workers", "PATH...", "--catalog", "SCHEMA.TABLE", "--ra", "--dec", "--id"],
+        ),
         ("serve", ["--data", "--host", "--flight-port", "--http-port", "--workers", "127.0.0.1", "8815", "6998"]),
         ("demo", ["--data", "--once", "--spectra"]),
         ("check", ["--data"]),
@@ -52,6 +55,7 @@ def test_the_help_names_the_options_that_others_rely_on(command: str, options: l
     [
         ["serve"],
         ["ingest", "--data", "x"],
+        ["ingest", "--data", "x", "--context", "a", "--catalog", "a.b"],
         ["serve", "--data", "x", "--workers", "0"],
         ["demo", "--spectra", "3"],
         ["fly"],
@@ -59,6 +63,47 @@ def test_the_help_names_the_options_that_others_rely_on(command: str, options: l
 )
 def test_options_at_fault_are_status_2(arguments: list[str]) -> None:
     assert run(*arguments)[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--ra", "x"], "ra: --ra goes with --catalog only"),
+        (["--dec", "x"], "dec: --dec goes with --catalog only"),
+        (["--id", "x"], "id: --id goes with --catalog only"),
+        (["--description", ""], "description: --description goes with --catalog only"),
+        (["--catalog", "a.b", "other.csv"], "PATH: --catalog takes one file, and other.csv is another"),
+        (["--catalog", "b"], "catalog: 'b' is not SCHEMA.TABLE"),
+    ],
+)
+def test_options_that_do_not_go_together_are_named(options: list[str], words: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a\n1\n")
+    arguments = ["ingest", "--data", str(tmp_path / "data"), "--context", "a", str(tmp_path / "t.csv")]
+    status, text = run(*arguments, *options)
+    assert status == 2
+    assert words in text
+    assert not (tmp_path / "data").exists()
+
+
+def test_an_ingested_catalogue_is_told_by_its_rows_and_by_the_columns_that_were_taken(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text("TargetID,RAdeg,DEdeg,z\n-1,10,20,0.5\n7,,,1\n")
+    arguments = ["ingest", "--data", str(tmp_path / "data"), "--context", "desi", str(file)]
+    status, text = run(*arguments, "--catalog", "DESI.Table", "--id", "targetid", "--description", "Targets")
+    assert status == 0
+    assert "ingested 2 rows of 4 columns into desi.table of context 'desi'" in text
+    assert "1 rows have a position: radeg, dedeg" in text
+    assert "2 rows have an identifier: targetid" in text
+    status, text = run(*arguments, "--catalog", "vac.t", "--ra", "RAdeg", "--dec", "z")
+    assert status == 0
+    assert "1 rows have a position: radeg, z" in text
+    assert "no identifiers: its rows belong to no spectra" in text
+    file.write_text("plate,mjd,fiberid,run2d\n266,51630,1,26\n")
+    status, text = run(*arguments, "--catalog", "desi.specobjall")
+    assert status == 0
+    assert "no positions: it cannot be searched by place" in text
+    assert "1 rows have an identifier: specobjid, packed from plate, mjd and fiberid with run2d" in text
+    assert "1 rows are its primary view: desi.specobj" in text
 
 
 @pytest.mark.parametrize(
