@@ -20,6 +20,7 @@ This module needs numpy only: client and server share it.
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -29,14 +30,64 @@ from numpy.typing import ArrayLike, NDArray
 
 from specflight.errors import InvalidRequest
 
-__all__ = ["SpecobjidParts", "pack_specobjid", "parse_ids", "run2d_code", "run2d_name", "unpack_specobjid"]
+__all__ = [
+    "FIBERID",
+    "MJD",
+    "PLATE",
+    "RUN2D",
+    "SPECOBJID_MAX",
+    "BitField",
+    "SpecobjidParts",
+    "pack_specobjid",
+    "parse_id",
+    "parse_ids",
+    "run2d_code",
+    "run2d_name",
+    "shown",
+    "unpack_specobjid",
+]
 
-MJD_ORIGIN = 50000
+
+@dataclass(frozen=True, slots=True)
+class BitField:
+    """One part of a specobjid.
+
+    Attributes
+    ----------
+    name : str
+        Column of the catalogue that holds the part.
+    shift, bits : int
+        Bits below the part, and bits of the part.
+    origin : int
+        Smallest value, stored as 0.
+    """
+
+    name: str
+    shift: int
+    bits: int
+    origin: int = 0
+
+    @property
+    def largest(self) -> int:
+        """Largest value that fits."""
+        return self.origin + (1 << self.bits) - 1
+
+    def of(self, ids: NDArray[np.uint64]) -> NDArray[np.int32]:
+        """Values of the part, in the shape of the identifiers."""
+        stored: NDArray[np.int32] = (ids >> np.uint64(self.shift) & np.uint64((1 << self.bits) - 1)).astype(np.int32)
+        return stored + np.int32(self.origin)
+
+
+PLATE = BitField("plate", 50, 14)
+FIBERID = BitField("fiberid", 38, 12)
+MJD = BitField("mjd", 24, 14, 50000)
+RUN2D = BitField("run2d", 10, 14)
+"""Reduction, as its number: see `run2d_code`."""
+
 PLAIN_RUN2D = frozenset({26, 103, 104})  # the SDSS-I/II and SEGUE reductions: the only ones named by a bare number
-_PLATE_BITS, _FIBER_BITS, _MJD_BITS, _RUN2D_BITS = 14, 12, 14, 14
-_PLATE_SHIFT, _FIBER_SHIFT, _MJD_SHIFT, _RUN2D_SHIFT = 50, 38, 24, 10
+SPECOBJID_MAX = 2**64 - 1
 _VERSION = re.compile(r"v(\d{1,2})_(\d{1,2})_(\d{1,2})", re.ASCII)
-_UINT64_MAX = 2**64 - 1
+_SHOWN_CHARACTERS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +134,8 @@ def run2d_code(run2d: str) -> int:
         code = (major - 5) * 10000 + minor * 100 + patch
     else:
         code = -1
-    if not 0 <= code < 1 << _RUN2D_BITS:
-        raise InvalidRequest(f"run2d: {_shown(run2d)} is not a reduction of SDSS spectra such as '26' or 'v5_13_2'")
+    if not 0 <= code <= RUN2D.largest:
+        raise InvalidRequest(f"run2d: {shown(run2d)} is not a reduction of SDSS spectra such as '26' or 'v5_13_2'")
     return code
 
 
@@ -106,8 +157,8 @@ def run2d_name(code: int) -> str:
     >>> run2d_name(104), run2d_name(1302)
     ('104', 'v5_13_2')
     """
-    if not 0 <= code < 1 << _RUN2D_BITS:
-        raise InvalidRequest(f"run2d: {code} is outside 0 to {(1 << _RUN2D_BITS) - 1}")
+    if not 0 <= code <= RUN2D.largest:
+        raise InvalidRequest(f"run2d: {code} is outside 0 to {RUN2D.largest}")
     if code in PLAIN_RUN2D:
         return str(int(code))
     return f"v{code // 10000 + 5}_{code // 100 % 100}_{code % 100}"
@@ -138,12 +189,10 @@ def pack_specobjid(plate: ArrayLike, mjd: ArrayLike, fiberid: ArrayLike, run2d: 
     >>> int(pack_specobjid(10000, 50000, 0, "26"))
     11258999068426266624
     """
-    packed = _part("plate", plate, 0, _PLATE_BITS) << np.uint64(_PLATE_SHIFT)
-    packed = packed | _part("fiberid", fiberid, 0, _FIBER_BITS) << np.uint64(_FIBER_SHIFT)
-    packed = packed | _part("mjd", mjd, MJD_ORIGIN, _MJD_BITS) << np.uint64(_MJD_SHIFT)
+    packed = _stored(PLATE, plate) | _stored(FIBERID, fiberid) | _stored(MJD, mjd)
     names, inverse = np.unique(np.asarray(run2d, dtype=np.str_), return_inverse=True)
     codes = np.array([run2d_code(str(name)) for name in names], dtype=np.uint64)
-    run2d_bits: NDArray[np.uint64] = codes[inverse.reshape(np.shape(run2d))] << np.uint64(_RUN2D_SHIFT)
+    run2d_bits: NDArray[np.uint64] = codes[inverse.reshape(np.shape(run2d))] << np.uint64(RUN2D.shift)
     return packed | run2d_bits
 
 
@@ -168,12 +217,12 @@ def unpack_specobjid(ids: ArrayLike) -> SpecobjidParts:
     """
     shape = np.shape(ids)
     packed = parse_ids(np.asarray(ids).ravel()).reshape(shape)
-    codes, inverse = np.unique(_bits(packed, _RUN2D_SHIFT, _RUN2D_BITS), return_inverse=True)
+    codes, inverse = np.unique(RUN2D.of(packed), return_inverse=True)
     names = np.array([run2d_name(int(code)) for code in codes], dtype=np.str_)
     return SpecobjidParts(
-        plate=_bits(packed, _PLATE_SHIFT, _PLATE_BITS),
-        mjd=_bits(packed, _MJD_SHIFT, _MJD_BITS) + np.int32(MJD_ORIGIN),
-        fiberid=_bits(packed, _FIBER_SHIFT, _FIBER_BITS),
+        plate=PLATE.of(packed),
+        mjd=MJD.of(packed),
+        fiberid=FIBERID.of(packed),
         run2d=names[inverse.reshape(shape)],
     )
 
@@ -216,53 +265,63 @@ def parse_ids(values: Iterable[Any]) -> NDArray[np.uint64]:
             return np.array(items, dtype=np.uint64)
         except OverflowError:
             pass  # the loop below names the value
-    return np.fromiter((_parse_id(item) for item in items), dtype=np.uint64, count=len(items))
+    return np.fromiter((parse_id(item) for item in items), dtype=np.uint64, count=len(items))
 
 
-def _parse_id(value: object) -> int:
-    """Read one identifier as a Python int, or InvalidRequest naming it."""
+def parse_id(value: object) -> int:
+    """Read one identifier: an integer, or a text of digits with blanks around them allowed.
+
+    Raises
+    ------
+    InvalidRequest
+        If it is neither, or outside 0 to 2^64-1.
+
+    Examples
+    --------
+    >>> parse_id(" 299489677444933632")
+    299489677444933632
+    """
     if isinstance(value, str):
         digits = value.strip()
         if not (digits.isascii() and digits.isdigit()):
             raise _not_an_id(value)
         digits = digits.lstrip("0") or "0"
-        number = int(digits) if len(digits) <= len(str(_UINT64_MAX)) else _UINT64_MAX + 1
+        number = int(digits) if len(digits) <= len(str(SPECOBJID_MAX)) else SPECOBJID_MAX + 1
     elif isinstance(value, int | np.integer) and not isinstance(value, bool):
         number = int(value)
     else:
         raise _not_an_id(value)
-    if not 0 <= number <= _UINT64_MAX:
+    if not 0 <= number <= SPECOBJID_MAX:
         raise _not_an_id(value)
     return number
 
 
-def _not_an_id(value: object) -> InvalidRequest:
-    """Refuse one value."""
-    return InvalidRequest(f"ids: {_shown(value)} is not a specobjid (an unsigned 64-bit integer)")
-
-
-def _shown(value: object) -> str:
-    """Show a value in an error message: its repr, of bounded length."""
+def shown(value: object) -> str:
+    """Show a value in an error message: its repr, of bounded length whatever the value's size and depth."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, int) and value.bit_length() > 256:
         return f"a number of {value.bit_length()} bits"  # Python refuses to print integers of many digits
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    brief = reprlib.Repr()
+    brief.maxstring = brief.maxlong = brief.maxother = _SHOWN_CHARACTERS
+    try:
+        text = brief.repr(value)
+    except ValueError:  # such an integer within a list
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."
 
 
-def _part(name: str, values: ArrayLike, origin: int, bits: int) -> NDArray[np.uint64]:
-    """Return the values of one part of the identifier, less their origin, after a check of type and range."""
+def _not_an_id(value: object) -> InvalidRequest:
+    """Refuse one value."""
+    return InvalidRequest(f"ids: {shown(value)} is not a specobjid (an unsigned 64-bit integer)")
+
+
+def _stored(part: BitField, values: ArrayLike) -> NDArray[np.uint64]:
+    """Bits of the values of one part, in their place, after a check of type and range."""
     array = np.asarray(values)
     if array.dtype.kind not in "iu" and array.size:
-        raise InvalidRequest(f"{name}: {_shown(array.flat[0])} is not an integer")
-    bad = (array < origin) | (array >= origin + (1 << bits))
+        raise InvalidRequest(f"{part.name}: {shown(array.flat[0])} is not an integer")
+    bad = (array < part.origin) | (array > part.largest)
     if bad.any():
-        raise InvalidRequest(f"{name}: {array[bad].flat[0]} is outside {origin} to {origin + (1 << bits) - 1}")
-    return (array.astype(np.int64) - origin).astype(np.uint64)
-
-
-def _bits(packed: NDArray[np.uint64], shift: int, count: int) -> NDArray[np.int32]:
-    """Take the `count` bits above `shift` as int32."""
-    part: NDArray[np.int32] = (packed >> np.uint64(shift) & np.uint64((1 << count) - 1)).astype(np.int32)
-    return part
+        raise InvalidRequest(f"{part.name}: {array[bad].flat[0]} is outside {part.origin} to {part.largest}")
+    return (array.astype(np.int64) - part.origin).astype(np.uint64) << np.uint64(part.shift)

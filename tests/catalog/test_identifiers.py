@@ -12,7 +12,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specflight.catalog.identifiers import pack_specobjid, parse_ids, run2d_code, run2d_name, unpack_specobjid
+from specflight.catalog.identifiers import (
+    FIBERID,
+    MJD,
+    PLATE,
+    RUN2D,
+    pack_specobjid,
+    parse_id,
+    parse_ids,
+    run2d_code,
+    run2d_name,
+    shown,
+    unpack_specobjid,
+)
 from specflight.errors import InvalidRequest
 
 REAL_DATA = Path(os.environ.get("SPECFLIGHT_REAL_DATA", "../shared/data"))
@@ -51,6 +63,33 @@ def test_real_files_pack_to_their_published_ids() -> None:
         [row["run2d"] for row in rows],
     )
     assert packed.tolist() == [int(row["specobjid"]) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("specobjid", "parts"),
+    [
+        (299489677444933632, (266, 51630, 1, "26")),
+        (11258999068426266624, (10000, 50000, 0, "26")),
+        (0, (0, 50000, 0, "v5_0_0")),
+        (2**64 - 1024, (16383, 66383, 4095, "v6_63_83")),
+    ],
+)
+def test_published_and_extreme_ids_are_read_to_the_bit(specobjid: int, parts: tuple[Any, ...]) -> None:
+    assert int(pack_specobjid(*parts)) == specobjid
+    found = unpack_specobjid(specobjid)
+    assert (int(found.plate), int(found.mjd), int(found.fiberid), str(found.run2d)) == parts
+    assert unpack_specobjid(specobjid + 1023) == found
+
+
+@given(st.lists(st.integers(0, 2**54 - 1), min_size=1, max_size=20))
+def test_packing_undoes_unpacking_over_the_whole_range(numbers: list[int]) -> None:
+    ids = np.array(numbers, np.uint64) << np.uint64(10)
+    found = unpack_specobjid(ids)
+    assert pack_specobjid(found.plate, found.mjd, found.fiberid, found.run2d).tolist() == ids.tolist()
+    for part, values in ((PLATE, found.plate), (MJD, found.mjd), (FIBERID, found.fiberid)):
+        assert part.of(ids).tolist() == values.tolist()
+        assert all(part.origin <= value <= part.largest for value in values.tolist())
+    assert RUN2D.of(ids).tolist() == [run2d_code(name) for name in found.run2d.tolist()]
 
 
 parts = st.tuples(st.integers(0, 16383), st.integers(50000, 66383), st.integers(0, 4095), st.sampled_from(RELEASES))
@@ -151,6 +190,21 @@ def test_unsigned_arrays_are_not_copied() -> None:
 def test_what_is_no_id_is_refused_by_value(values: list[Any], named: str) -> None:
     with pytest.raises(InvalidRequest, match=f"ids: .*{named}"):
         parse_ids(values)
+
+
+def test_one_id_is_read_as_a_python_int() -> None:
+    assert parse_id(" 11258999741428506624 ") == parse_id(np.uint64(11258999741428506624)) == 11258999741428506624
+    assert type(parse_id(np.uint64(5))) is int
+
+
+def test_values_are_shown_at_bounded_length() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    for value in ("x" * 10**6, list(range(10**6)), deep, 10**6000, [10**6000], np.zeros(1000), {"a": deep}):
+        assert len(shown(value)) <= 60
+    assert shown((1963, "x", 120)) == "(1963, 'x', 120)"
+    assert shown(np.int64(5)) == "5"
 
 
 def test_no_ids_give_an_empty_array() -> None:
