@@ -15,22 +15,13 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.flight as fl
-from numpy.typing import NDArray
 
 from specflight import errors
 from specflight.errors import InvalidRequest, QueryTimeout, ServiceUnavailable, SpecflightError
-from specflight.flight.protocol import (
-    CATALOGUE_ID,
-    FitsRequest,
-    QueryRequest,
-    Request,
-    SpanRequest,
-    SpectraRequest,
-    describe,
-)
+from specflight.flight.protocol import CATALOGUE_ID, describe
+from specflight.flight.requests import FitsRequest, MatchRequest, QueryRequest, Request, SpanRequest, SpectraRequest
 
 __all__ = ["FlightTransport", "LocalTransport", "Stream", "Transport", "connect"]
 
@@ -43,8 +34,8 @@ ANSWER_ATTEMPTS = 8
 RESUME_ATTEMPTS = 30
 """Tries in a row to go on with a stream that broke: half a minute, in which a worker is replaced several times over."""
 
-MAX_TICKET_IDS = 10_000
-"""Identifiers that travel in a ticket (200 kB); longer lists go up as a table."""
+MAX_TICKET_ROWS = 10_000
+"""Identifiers or positions that travel in a ticket (200 kB); longer lists go up as a table."""
 
 SHORT = 256
 """Identifiers of a request that is answered in one call; a longer answer is read batch by batch."""
@@ -61,8 +52,8 @@ class Stream:
 class Transport(Protocol):
     """What the client needs of a service."""
 
-    def stream(self, request: Request, ids: NDArray[np.uint64] | None = None) -> Stream:
-        """Answer to a request; `ids` stand in place of those in the request."""
+    def stream(self, request: Request, upload: pa.Table | None = None) -> Stream:
+        """Answer to a request; `upload` stands in place of the ids, or of the positions, in the request."""
 
     def act(self, name: str, body: dict[str, Any]) -> Any:  # noqa: ANN401 - any JSON value
         """Answer of a small question."""
@@ -168,15 +159,15 @@ class FlightTransport:
                 self._recover(client, error, attempt, ATTEMPTS)
         raise AssertionError("unreachable")
 
-    def stream(self, request: Request, ids: NDArray[np.uint64] | None = None) -> Stream:
+    def stream(self, request: Request, upload: pa.Table | None = None) -> Stream:
         """See `Transport.stream`; a long stream that breaks is resumed where it broke."""
-        if isinstance(request, QueryRequest | SpanRequest) or (ids is not None and len(ids) <= SHORT):
-            table = self._whole(request, ids)
+        if isinstance(request, QueryRequest | SpanRequest) or (upload is not None and len(upload) <= SHORT):
+            table = self._whole(request, upload)
             return Stream(table.schema, iter(table.to_batches()))
-        return self._resuming(request, ids)
+        return self._resuming(request, upload)
 
-    def _whole(self, request: Request, ids: NDArray[np.uint64] | None) -> pa.Table:
-        ticket = fl.Ticket(_ticket(request, ids))
+    def _whole(self, request: Request, upload: pa.Table | None) -> pa.Table:
+        ticket = fl.Ticket(_ticket(request, upload))
         options = fl.FlightCallOptions(timeout=self._timeout)
         for attempt in range(ANSWER_ATTEMPTS):
             client = self._connected()
@@ -186,11 +177,11 @@ class FlightTransport:
                 self._recover(client, error, attempt, ANSWER_ATTEMPTS)
         raise AssertionError("unreachable")
 
-    def _resuming(self, request: SpectraRequest | FitsRequest, ids: NDArray[np.uint64] | None) -> Stream:
+    def _resuming(self, request: SpectraRequest | FitsRequest | MatchRequest, upload: pa.Table | None) -> Stream:
         for attempt in range(ANSWER_ATTEMPTS):
             client = self._connected()
             try:
-                reader = self._open(client, request, ids)
+                reader = self._open(client, request, upload)
                 break
             except pa.ArrowException as error:
                 self._recover(client, error, attempt, ANSWER_ATTEMPTS)
@@ -198,14 +189,14 @@ class FlightTransport:
             # A resumed list is shorter, so the span of the whole has to be told.
             grid = describe(reader.schema)["grid"]
             request = request.model_copy(update={"grid": (grid["k0"], grid["npix"]), "cutout": None})
-        return Stream(reader.schema, self._batches(client, reader, request, ids))
+        return Stream(reader.schema, self._batches(client, reader, request, upload))
 
     def _batches(
         self,
         client: fl.FlightClient,
         reader: _Reader | None,
-        request: SpectraRequest | FitsRequest,
-        ids: NDArray[np.uint64] | None,
+        request: SpectraRequest | FitsRequest | MatchRequest,
+        upload: pa.Table | None,
     ) -> Iterator[pa.RecordBatch]:
         attempt, start, received = 0, request.start, 0
         try:
@@ -213,7 +204,7 @@ class FlightTransport:
                 try:
                     if reader is None:
                         client, received = self._connected(), 0
-                        reader = self._open(client, request.model_copy(update={"start": start}), ids)
+                        reader = self._open(client, request.model_copy(update={"start": start}), upload)
                     batch = reader.read_chunk().data
                 except StopIteration:
                     reader = None
@@ -231,16 +222,15 @@ class FlightTransport:
             if reader is not None:
                 reader.cancel()
 
-    def _open(self, client: fl.FlightClient, request: Request, ids: NDArray[np.uint64] | None) -> _Reader:
+    def _open(self, client: fl.FlightClient, request: Request, upload: pa.Table | None) -> _Reader:
         options = fl.FlightCallOptions(timeout=self._timeout)
-        if ids is None or len(ids) <= MAX_TICKET_IDS:
-            return _Reader(client.do_get(fl.Ticket(_ticket(request, ids)), options))
+        if upload is None or len(upload) <= MAX_TICKET_ROWS:
+            return _Reader(client.do_get(fl.Ticket(_ticket(request, upload)), options))
         descriptor = fl.FlightDescriptor.for_command(_ticket(request, None))
         writer, reader = client.do_exchange(descriptor, options)
-        batch = pa.record_batch([pa.array(ids)], names=[CATALOGUE_ID])
         try:
-            writer.begin(batch.schema)
-            writer.write_batch(batch)
+            writer.begin(upload.schema)
+            writer.write_table(upload)
             writer.done_writing()
             return _Reader(reader, writer)
         except pa.ArrowException:
@@ -275,10 +265,11 @@ class _Reader:
                 self._writer.close()
 
 
-def _ticket(request: Request, ids: NDArray[np.uint64] | None) -> bytes:
+def _ticket(request: Request, upload: pa.Table | None) -> bytes:
     fields = request.model_dump(mode="json", exclude_defaults=True) | {"what": request.what}
-    if ids is not None:
-        fields["ids"] = ids.tolist()
+    if upload is not None:
+        names = ["ids" if name == CATALOGUE_ID else name for name in upload.column_names]
+        fields |= zip(names, (column.to_pylist() for column in upload.columns), strict=True)
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
@@ -314,18 +305,19 @@ class LocalTransport:
     """
 
     def __init__(self, data: Path) -> None:
+        from specflight.flight.actions import act
         from specflight.flight.service import Service
 
-        self._service = Service(data)
+        self._service, self._act = Service(data), act
 
-    def stream(self, request: Request, ids: NDArray[np.uint64] | None = None) -> Stream:
+    def stream(self, request: Request, upload: pa.Table | None = None) -> Stream:
         """See `Transport.stream`."""
-        answer = self._service.answer(request, ids)
+        answer = self._service.answer(request, upload)
         return Stream(answer.schema, answer.batches())
 
     def act(self, name: str, body: dict[str, Any]) -> Any:  # noqa: ANN401
         """See `Transport.act`."""
-        return self._service.act(name, json.dumps(body).encode())
+        return self._act(self._service, name, json.dumps(body).encode())
 
     def close(self) -> None:
         """See `Transport.close`."""

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from specflight.catalog.table import CatalogueTable
 from specflight.errors import DamagedData
 from specflight.flight.grids import Grid, common_grid, cutout_grid, given_grid, span
 from specflight.flight.protocol import (
@@ -17,18 +14,16 @@ from specflight.flight.protocol import (
     STATUS_DAMAGED,
     STATUS_MISSING,
     STATUS_OK,
-    FitsRequest,
-    Request,
-    SpectraRequest,
     choose_columns,
     fits_schema,
     spectra_schema,
 )
-from specflight.flight.settings import ContextSettings
-from specflight.flight.source import EXPLICIT, NOT_FOUND, SpectrumSource
+from specflight.flight.requests import FitsRequest, Request, SpectraRequest
+from specflight.flight.resolve import Found
+from specflight.flight.source import EXPLICIT, NO_ID, NOT_FOUND
 from specflight.flight.stream import SpectraPlan, spectra_batches
 
-__all__ = ["Answer", "Context", "fits_answer", "span_answer", "spectra_answer"]
+__all__ = ["Answer", "fits_answer", "span_answer", "spectra_answer", "table_answer"]
 
 SPAN_SCHEMA = pa.schema([pa.field("w0", pa.float64()), pa.field("w1", pa.float64())])
 
@@ -60,38 +55,14 @@ class Answer:
     parts: Callable[[int], list[Request]] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
-    """A data set being served.
-
-    Attributes
-    ----------
-    name : str
-    about : ContextSettings
-    source : SpectrumSource
-    tables : dict of str to CatalogueTable
-        By name without the schema; empty where nothing was ingested.
-    """
-
-    name: str
-    about: ContextSettings
-    source: SpectrumSource
-    tables: dict[str, CatalogueTable]
+def table_answer(table: pa.Table, start: int = 0) -> Answer:
+    """Answer with a table, but for its first `start` rows."""
+    rest = table.slice(start)
+    return Answer(rest.schema, rest.num_rows, lambda: rest.nbytes, lambda: iter(rest.to_batches()))
 
 
-def spectra_answer(
-    context: Context, request: SpectraRequest, ids: NDArray[np.uint64], rows: NDArray[np.int64]
-) -> Answer:
-    """Answer a request for vectors.
-
-    Parameters
-    ----------
-    context : Context
-    request : SpectraRequest
-    ids : ndarray of uint64, shape (n,)
-        Identifiers in the order wanted.
-    rows : ndarray of int64, shape (n,)
-        Their rows in the context's source, or `NOT_FOUND`.
+def spectra_answer(request: SpectraRequest, found: Found) -> Answer:
+    """Answer a request for vectors of the spectra found.
 
     Raises
     ------
@@ -99,7 +70,7 @@ def spectra_answer(
         If a column is none, or the spectra cannot be aligned or cut out as asked.
     """
     columns = choose_columns(request.columns)
-    source = context.source
+    context, source, rows = found.context, found.context.source, found.rows
     grid: Grid | None = None
     if request.grid is not None:
         grid = given_grid(source, rows, request.grid)
@@ -109,8 +80,10 @@ def spectra_answer(
         grid = common_grid(source, rows)
     place = (grid.k0, grid.npix) if grid else None
     on_grid = source.on_grid or not (source.k0[rows[rows != NOT_FOUND]] == EXPLICIT).any()
-    schema = spectra_schema(columns, context.name, context.about.release, place, on_grid, request.layout)
-    ids, rows = ids[request.start :], rows[request.start :]
+    schema = spectra_schema(
+        columns, context.name, context.about.release, place, on_grid, request.layout, found.found_in
+    )
+    ids, rows = found.ids[request.start :], rows[request.start :]
     records, null_damaged = request.layout == "records", request.missing == "null"
     plan = SpectraPlan(schema, columns, ids, rows, grid, records, null_damaged)
 
@@ -121,7 +94,9 @@ def spectra_answer(
     def parts(count: int) -> list[Request]:
         if not len(ids):
             return [request]
-        fixed = {"query": None, "start": 0, "grid": place, "context": context.name}
+        # A part has to look where the whole did.
+        place_asked = request.context if found.found_in else context.name
+        fixed = {"query": None, "start": 0, "grid": place, "context": place_asked}
         step = -(-len(ids) // count)
         return [
             request.model_copy(update={**fixed, "ids": ids[at : at + step].tolist()}) for at in range(0, len(ids), step)
@@ -137,33 +112,40 @@ def spectra_answer(
     )
 
 
-def span_answer(context: Context, rows: NDArray[np.int64]) -> Answer:
-    """Answer a request for the wavelength limits of rows: one row, the lowest and the highest loglam."""
-    low, high = span(context.source, rows)
+def span_answer(found: Found) -> Answer:
+    """Answer a request for the wavelength limits of the spectra found: one row, the lowest and the highest loglam."""
+    low, high = span(found.context.source, found.rows)
     batch = pa.record_batch([pa.array([low]), pa.array([high])], schema=SPAN_SCHEMA)
     return Answer(SPAN_SCHEMA, 1, lambda: batch.nbytes, lambda: iter([batch]))
 
 
-def fits_answer(context: Context, request: FitsRequest, ids: NDArray[np.uint64], rows: NDArray[np.int64]) -> Answer:
-    """Answer a request for original files; the parameters are those of `spectra_answer`.
+def fits_answer(request: FitsRequest, found: Found) -> Answer:
+    """Answer a request for the original files of the spectra found.
 
     A file that is gone ends the stream with DamagedData, unless the request says ``missing='null'``.
     """
-    schema = fits_schema(context.name)
+    schema, source = fits_schema(found.context.name), found.context.source
+    ids, rows = found.ids[request.start :], found.rows[request.start :]
 
     def batches() -> Iterator[pa.RecordBatch]:
         for specobjid, row in zip(ids.tolist(), rows.tolist(), strict=True):
             name, content, status = None, None, STATUS_MISSING
             if row != NOT_FOUND:
                 try:
-                    name, content = context.source.original(row)
+                    name, content = source.original(row)
                     status = STATUS_OK
                 except DamagedData as error:
                     if request.missing != "null":
                         raise DamagedData(f"spectrum {specobjid}: {error}") from None
                     status = STATUS_DAMAGED
             yield pa.RecordBatch.from_pydict(
-                {CATALOGUE_ID: [specobjid], "status": [status], "name": [name], "fits": [content]}, schema=schema
+                {
+                    CATALOGUE_ID: [specobjid if specobjid != NO_ID else None],
+                    "status": [status],
+                    "name": [name],
+                    "fits": [content],
+                },
+                schema=schema,
             )
 
     return Answer(schema, len(ids), lambda: -1, batches)

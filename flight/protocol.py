@@ -1,30 +1,21 @@
-"""What client and server share: the request models and the conventions of the record batches.
+"""The conventions of the record batches that client and server exchange.
 
-A Flight descriptor's command and a ticket are the UTF-8 JSON of one of the request models. An answer is a stream
-of record batches whose schema says everything about the numbers: units in the field metadata, and under the
-schema metadata key ``specflight`` one JSON object with the context, the grid, the medium and the mask bits.
+The schema of an answer says everything about the numbers: units in the field metadata, and under the schema metadata
+key ``specflight`` one JSON object with the context, the grid, the medium and the mask bits.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from pydantic import ValidationError
 
 from specflight.errors import InvalidRequest
 
@@ -37,20 +28,12 @@ __all__ = [
     "STATUS_MISSING",
     "STATUS_OK",
     "VECTORS",
-    "FitsRequest",
-    "Missing",
-    "Query",
-    "QueryRequest",
-    "Request",
-    "SpanRequest",
-    "SpectraRequest",
     "VectorColumn",
     "choose_columns",
     "describe",
     "fits_schema",
     "grid_loglam",
     "list_of",
-    "parse_request",
     "spectra_schema",
 ]
 
@@ -128,7 +111,7 @@ VECTORS: dict[str, VectorColumn] = {
 """The eight vectors in the order of the files."""
 
 
-def choose_columns(names: str | list[str] | tuple[str, ...] | None) -> tuple[str, ...]:
+def choose_columns(names: str | Sequence[str] | None) -> tuple[str, ...]:
     """Vector columns of a request.
 
     Parameters
@@ -175,159 +158,6 @@ def grid_loglam(k0: int, npix: int) -> NDArray[np.float32]:
     return (np.arange(k0, k0 + npix, dtype=np.float64) * PIXEL).astype(np.float32)
 
 
-def _cutout(value: object) -> object:
-    if isinstance(value, str):
-        low, _dash, high = value.partition("-")
-        try:
-            return (float(low), float(high))
-        except ValueError:
-            raise ValueError(f"'{value}' is not of the form '<start>-<end>' in Angstrom") from None
-    return value
-
-
-def _cutout_range(value: tuple[float, float]) -> tuple[float, float]:
-    low, high = value
-    # Beyond these no spectrograph of a survey looks, and a grid that wide would be a mistake.
-    if not 100.0 <= low < high <= 1_000_000.0:
-        raise ValueError(f"{low:g}-{high:g} is not a range of wavelengths: give 100 <= start < end <= 1000000 Angstrom")
-    return value
-
-
-Cutout = Annotated[tuple[float, float], BeforeValidator(_cutout), AfterValidator(_cutout_range)]
-Missing = Literal["raise", "null", "skip"]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Query(_Model):
-    """Rows of a catalogue by position and SQL condition.
-
-    Attributes
-    ----------
-    catalog : str or None
-        ``schema.table``; the context's default catalogue when None.
-    cone : (ra, dec, radius) or None
-        In degrees, ICRS.
-    polygon : list of (ra, dec) or None
-        Vertices in degrees, joined by great circles.
-    where : str or None
-        SQL condition in PostgreSQL's dialect.
-    order_by : str or None
-        SQL expressions to sort by.
-    limit, offset : int
-        Rows wanted, and rows left out first.
-    """
-
-    catalog: str | None = None
-    cone: tuple[float, float, float] | None = None
-    polygon: tuple[tuple[float, float], ...] | None = None
-    where: str | None = None
-    order_by: str | None = None
-    limit: Annotated[int, Field(ge=0)] | None = None
-    offset: Annotated[int, Field(ge=0)] = 0
-
-    @model_validator(mode="after")
-    def _one_region(self) -> Query:
-        if self.cone is not None and self.polygon is not None:
-            raise ValueError("give a cone or a polygon, not both")
-        return self
-
-
-class QueryRequest(Query):
-    """Catalogue columns of the rows that a query finds."""
-
-    what: Literal["query"] = "query"
-    context: str = "default"
-    columns: tuple[str, ...] | None = None
-
-
-class _ByIds(_Model):
-    context: str = "default"
-    ids: list[Any] | None = None
-    query: Query | None = None
-    missing: Missing = "raise"
-
-
-class SpectraRequest(_ByIds):
-    """Vectors of spectra, named by ids or found by a query.
-
-    Attributes
-    ----------
-    ids : list of int or str, or None
-        specobjids in the order wanted, duplicates kept; None when a query finds them or a DoExchange carries them.
-    query : Query or None
-        Finds the spectra in place of ids.
-    columns : sequence of str or None
-        Vector columns; all eight when None.
-    align : bool
-        Put all on one grid, zero-padded.
-    cutout : (start, end) or None
-        In Å, vacuum; implies `align`.
-    grid : (k0, npix) or None
-        The grid to align to, in place of the span of the list: for a part of a longer list.
-    start : int
-        Rows of the answer to leave out first: where a broken stream resumes.
-    layout : {'columns', 'records'}
-        A list column for each vector; or one column ``records``, whose values are the pixels as packed structures with
-        a little-endian field for each vector, in the order of `columns`.
-    compression : {'lz4', 'zstd'} or None
-        Of the record batches, for slow links.
-    """
-
-    what: Literal["spectra"] = "spectra"
-    columns: tuple[str, ...] | None = None
-    align: bool = False
-    cutout: Cutout | None = None
-    grid: tuple[Annotated[int, Field(ge=0, le=100_000)], Annotated[int, Field(gt=0, le=100_000)]] | None = None
-    start: Annotated[int, Field(ge=0)] = 0
-    layout: Literal["columns", "records"] = "columns"
-    compression: Literal["lz4", "zstd"] | None = None
-
-
-class SpanRequest(_ByIds):
-    """Wavelength limits of a list of spectra."""
-
-    what: Literal["span"] = "span"
-
-
-class FitsRequest(_ByIds):
-    """Original FITS files."""
-
-    what: Literal["fits"] = "fits"
-    start: Annotated[int, Field(ge=0)] = 0
-
-
-Request = SpectraRequest | QueryRequest | SpanRequest | FitsRequest
-_REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="what")])
-
-
-def parse_request(text: bytes | str) -> Request:
-    """Request of a ticket or descriptor.
-
-    Parameters
-    ----------
-    text : bytes or str
-        UTF-8 JSON of one of the request models.
-
-    Returns
-    -------
-    Request
-        One of the request models.
-
-    Raises
-    ------
-    InvalidRequest
-        Naming the field and its value.
-    """
-    try:
-        return _REQUEST.validate_json(text)
-    except ValidationError as error:
-        # The place of a fault starts with the kind of the request.
-        raise InvalidRequest(explain_validation(error, skip=1)) from None
-
-
 def explain_validation(error: ValidationError, skip: int = 0) -> str:
     """First fault of a pydantic error as one sentence that names the field (less `skip` parts) and the value."""
     first = error.errors(include_url=False)[0]
@@ -352,6 +182,7 @@ def spectra_schema(
     grid: tuple[int, int] | None = None,
     on_grid: bool = True,
     layout: str = "columns",
+    found_in: tuple[str, ...] = (),
 ) -> pa.Schema:
     """Schema of a stream of spectra.
 
@@ -366,7 +197,9 @@ def spectra_schema(
     on_grid : bool
         Whether the wavelengths of every spectrum are those of the SDSS grid.
     layout : {'columns', 'records'}
-        See `SpectraRequest`.
+        See `specflight.flight.requests.SpectraRequest`.
+    found_in : tuple of str
+        Contexts that the spectra come from, where the one asked for does not have all of them.
 
     Returns
     -------
@@ -395,6 +228,8 @@ def spectra_schema(
         "frame": "heliocentric",
         "grid": {"loglam": "float32((k0 + i) * 1e-4)", "step": PIXEL, **place} if on_grid else {},
     }
+    if found_in:
+        about["found_in"] = found_in
     if "and_mask" in columns or "or_mask" in columns:
         about["mask_bits"] = SPPIXMASK
     return pa.schema(fields, metadata={METADATA_KEY: json.dumps(about, separators=(",", ":"))})

@@ -12,7 +12,7 @@ from typing import ParamSpec, TypeVar
 import pyarrow as pa
 import pyarrow.flight as fl
 
-from specflight.catalog.identifiers import parse_ids
+from specflight.catalog.database import Cancellation
 from specflight.errors import (
     InvalidRequest,
     LimitExceeded,
@@ -22,18 +22,11 @@ from specflight.errors import (
     SpecflightError,
     Unauthenticated,
 )
+from specflight.flight.actions import ACTIONS, act
 from specflight.flight.answers import Answer
-from specflight.flight.protocol import (
-    CATALOGUE_ID,
-    VECTORS,
-    Query,
-    QueryRequest,
-    Request,
-    SpectraRequest,
-    parse_request,
-    spectra_schema,
-)
-from specflight.flight.service import ACTIONS, Service
+from specflight.flight.protocol import VECTORS, spectra_schema
+from specflight.flight.requests import Query, QueryRequest, Request, SpectraRequest, parse_request
+from specflight.flight.service import Service
 
 __all__ = ["FlightServer"]
 
@@ -106,7 +99,7 @@ class FlightServer(fl.FlightServerBase):  # type: ignore[misc]
     @_edge
     def do_get(self, context: fl.ServerCallContext, ticket: fl.Ticket) -> fl.RecordBatchStream:
         """Stream the answer to the request that the ticket holds."""
-        answer = self._service.answer(parse_request(ticket.ticket))
+        answer = self._service.answer(parse_request(ticket.ticket), cancellation=_cancellation(context))
         reader = pa.RecordBatchReader.from_batches(answer.schema, _watched(answer.batches()))
         return fl.RecordBatchStream(reader, options=_options(answer))
 
@@ -118,18 +111,12 @@ class FlightServer(fl.FlightServerBase):  # type: ignore[misc]
         reader: fl.MetadataRecordBatchReader,
         writer: fl.MetadataRecordBatchWriter,
     ) -> None:
-        """Answer a request whose ids come as a table with the column ``specobjid``."""
+        """Answer a request whose identifiers or positions come as a table."""
         request = parse_request(descriptor.command or b"")
         if isinstance(request, QueryRequest):
-            raise InvalidRequest("what: a query takes no table of ids; send it by DoGet")
-        table = reader.read_all()
-        if CATALOGUE_ID not in table.column_names:
-            raise InvalidRequest(f"ids: the table has no column {CATALOGUE_ID}, only {table.column_names}")
-        column = table[CATALOGUE_ID]
-        if column.null_count:
-            raise InvalidRequest(f"ids: {column.null_count} of {len(column)} values are null")
-        numbers = pa.types.is_integer(column.type)
-        answer = self._service.answer(request, parse_ids(column.to_numpy() if numbers else column.to_pylist()))
+            raise InvalidRequest("what: a query takes no table; send it by DoGet")
+        upload = _read(reader, self._service.contexts.settings.max_ids)
+        answer = self._service.answer(request, upload, _cancellation(context))
         writer.begin(answer.schema, options=_options(answer))
         for batch in answer.batches():
             if context.is_cancelled():
@@ -143,7 +130,7 @@ class FlightServer(fl.FlightServerBase):  # type: ignore[misc]
     def get_flight_info(self, context: fl.ServerCallContext, descriptor: fl.FlightDescriptor) -> fl.FlightInfo:
         """Schema, size and endpoints of the answer to the request in the descriptor's command."""
         request = parse_request(descriptor.command or b"")
-        return self._info(descriptor, self._service.answer(request), request)
+        return self._info(descriptor, self._service.answer(request, cancellation=_cancellation(context)), request)
 
     def _info(self, descriptor: fl.FlightDescriptor, answer: Answer, request: Request) -> fl.FlightInfo:
         requests: list[Request] = [request]
@@ -161,7 +148,8 @@ class FlightServer(fl.FlightServerBase):  # type: ignore[misc]
     @_edge
     def get_schema(self, context: fl.ServerCallContext, descriptor: fl.FlightDescriptor) -> fl.SchemaResult:
         """Schema of the answer to the request in the descriptor's command."""
-        return fl.SchemaResult(self._service.answer(parse_request(descriptor.command or b"")).schema)
+        request = parse_request(descriptor.command or b"")
+        return fl.SchemaResult(self._service.answer(request, cancellation=_cancellation(context)).schema)
 
     @_edge
     def list_flights(self, context: fl.ServerCallContext, criteria: bytes) -> Iterator[fl.FlightInfo]:
@@ -169,13 +157,14 @@ class FlightServer(fl.FlightServerBase):  # type: ignore[misc]
         return iter(list(self._flights()))
 
     def _flights(self) -> Iterator[fl.FlightInfo]:
-        for name in self._service.context_names():
-            held = self._service.context(name)
-            for key, table in sorted(held.tables.items()):
-                request = QueryRequest(context=name, catalog=f"{name}.{key}", columns=tuple(table.schema.names))
+        for name in self._service.contexts.names():
+            held = self._service.contexts.get(name)
+            for _, table in sorted(held.tables.items()):
+                request = QueryRequest(context=name, catalog=table.name, columns=tuple(table.schema.names))
                 yield self._flight(request, table.schema, table.rows, -1)
             # With no condition a query finds everything; without a catalogue the ids have to be given.
-            spectra = SpectraRequest(context=name, query=Query(catalog="specobjall") if held.tables else None)
+            everything = Query(catalog="specobjall") if "specobjall" in held.tables else None
+            spectra = SpectraRequest(context=name, query=everything)
             schema = spectra_schema(tuple(VECTORS), name, held.about.release)
             yield self._flight(spectra, schema, len(held.source.ids), int(held.source.npix.sum()) * 32)
 
@@ -193,7 +182,27 @@ class FlightServer(fl.FlightServerBase):  # type: ignore[misc]
     def do_action(self, context: fl.ServerCallContext, action: fl.Action) -> list[bytes]:
         """Answer a small question with one JSON value."""
         body = action.body.to_pybytes() if action.body is not None else b""
-        return [json.dumps(self._service.act(action.type, body, self._endpoints)).encode()]
+        return [json.dumps(act(self._service, action.type, body, self._endpoints, _cancellation(context))).encode()]
+
+
+def _cancellation(context: fl.ServerCallContext) -> Cancellation:
+    """Stops what is done for a client that hangs up or whose deadline has passed."""
+    return Cancellation(context.is_cancelled)
+
+
+def _read(reader: fl.MetadataRecordBatchReader, limit: int) -> pa.Table:
+    """Table that a client sends, of `limit` rows at most."""
+    batches: list[pa.RecordBatch] = []
+    rows = 0
+    while True:
+        try:
+            batch = reader.read_chunk().data
+        except StopIteration:
+            return pa.Table.from_batches(batches, reader.schema)
+        batches.append(batch)
+        rows += batch.num_rows
+        if rows > limit:
+            raise LimitExceeded(f"ids: more rows came than the limit max_ids = {limit}")
 
 
 def _options(answer: Answer) -> pa.ipc.IpcWriteOptions:

@@ -14,6 +14,7 @@ from specflight.flight.protocol import VECTORS, grid_loglam
 __all__ = [
     "EXPLICIT",
     "NOT_FOUND",
+    "NO_ID",
     "STORED",
     "SpectrumSource",
     "Words",
@@ -25,6 +26,12 @@ __all__ = [
 
 NOT_FOUND = -1
 """Row of an identifier that a source does not have."""
+
+MANY = 1000
+"""Identifiers from which on sorting them first saves more than it costs: bisections then stay in the cache."""
+
+NO_ID = 0
+"""Stands for an identifier that is not known; no plate has the number 0."""
 
 EXPLICIT = -(2**31)
 """k0 of a spectrum whose wavelengths are not on the SDSS grid."""
@@ -92,6 +99,15 @@ def locate(source: SpectrumSource, ids: NDArray[np.uint64]) -> NDArray[np.int64]
     """Rows of identifiers in a source, `NOT_FOUND` for those that it does not have."""
     if not len(source.ids):
         return np.full(len(ids), NOT_FOUND, np.int64)
+    if len(ids) > MANY:
+        order = np.argsort(ids)
+        found = np.empty(len(ids), np.int64)
+        found[order] = _bisected(source, ids[order])
+        return found
+    return _bisected(source, ids)
+
+
+def _bisected(source: SpectrumSource, ids: NDArray[np.uint64]) -> NDArray[np.int64]:
     rows = np.minimum(np.searchsorted(source.ids, ids), len(source.ids) - 1)
     rows[source.ids[rows] != ids] = NOT_FOUND
     return rows

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from specflight.errors import DamagedData
 from specflight.flight.grids import Grid
 from specflight.flight.protocol import STATUS_DAMAGED, STATUS_MISSING, STATUS_OK, VECTORS, list_of
-from specflight.flight.source import EXPLICIT, NOT_FOUND, STORED, SpectrumSource, Words, loglam_words
+from specflight.flight.source import EXPLICIT, NO_ID, NOT_FOUND, STORED, SpectrumSource, Words, loglam_words
 
 __all__ = ["SpectraPlan", "spectra_batches"]
 
@@ -41,7 +41,7 @@ class SpectraPlan:
     columns : tuple of str
         Vector columns in the order wanted.
     ids : ndarray of uint64, shape (n,)
-        Identifiers in the order wanted.
+        Identifiers in the order wanted, `NO_ID` where there is none.
     rows : ndarray of int64, shape (n,)
         Their rows in the source, or `NOT_FOUND`.
     grid : Grid or None
@@ -314,7 +314,8 @@ def _batch(
     else:
         unreadable = np.where(rows == NOT_FOUND, STATUS_MISSING, STATUS_DAMAGED)
         status = pa.array(np.where(views.valid, STATUS_OK, unreadable).tolist())
-    return pa.RecordBatch.from_arrays([pa.array(ids), status, *vectors], schema=plan.schema)
+    known = pa.array(ids) if ids.all() else pa.array(ids, mask=ids == NO_ID)
+    return pa.RecordBatch.from_arrays([known, status, *vectors], schema=plan.schema)
 
 
 @lru_cache(maxsize=256)

@@ -16,12 +16,21 @@ from numpy.typing import NDArray
 from specflight.catalog.identifiers import pack_specobjid
 from specflight.client import Client
 from specflight.flight.archive import fits_files
+from specflight.flight.datadir import ContextDirectory
 from specflight.flight.fits import COADD_COLUMNS, load_bytes, read_spec_file
 from specflight.tools.ingest import ingest
 from specflight.tools.serve import Running, start
 
 Vectors = dict[str, NDArray[Any]]
 """The eight columns of a spectrum by name, as little-endian float32 and int32."""
+
+
+def catalogue_files(data: Path, context: str, table: str) -> list[Path]:
+    """Parquet files of a catalogue in the order of its rows."""
+    directory = ContextDirectory(data, context)
+    manifest = directory.manifest()
+    assert manifest is not None
+    return directory.table_files(manifest, table)
 
 
 @cache

@@ -27,7 +27,7 @@ def _open(service: Service, names: list[str]) -> None:
     """Open contexts before the first request for them; a damaged one must not keep the others from being served."""
     for name in names:
         try:
-            service.context(name)
+            service.contexts.get(name)
         except SpecflightError as error:
             log.error("context %s cannot be served: %s", name, error)
 
@@ -68,8 +68,8 @@ def work(pipe: Connection, data: Path, host: str, port: int, endpoints: tuple[st
         from specflight.flight.service import Service
 
         service = Service(data)
-        ingested = [name for name in service.context_names() if (data / name / "MANIFEST.json").exists()]
-        _open(service, ingested)
+        quick = [name for name in service.contexts.names() if service.contexts.scanned(name)]
+        _open(service, quick)
         server = FlightServer(service, f"grpc://{host}:{port}", endpoints)
     except ModuleNotFoundError as error:
         pipe.send(f"it needs the package {error.name}: install specflight[all]")
@@ -79,13 +79,13 @@ def work(pipe: Connection, data: Path, host: str, port: int, endpoints: tuple[st
         return
     pipe.send(server.port)
     # The first scan of an archive may take long; requests for it wait, the others do not.
-    archives = [name for name in service.context_names() if name not in ingested]
+    archives = [name for name in service.contexts.names() if name not in quick]
     threading.Thread(target=_open, args=(service, archives), daemon=True).start()
     stop.wait()
     drain = threading.Thread(target=server.shutdown, daemon=True)
     drain.start()
-    drain.join(service.settings.drain_seconds)
+    drain.join(service.contexts.settings.drain_seconds)
     service.close()
     if drain.is_alive():
-        log.warning("transfers were cut off after %g s", service.settings.drain_seconds)
+        log.warning("transfers were cut off after %g s", service.contexts.settings.drain_seconds)
         os._exit(0)

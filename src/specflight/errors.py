@@ -53,11 +53,11 @@ class UnknownSpectrum(NotFound):
     """Identifiers that name no spectrum of the context; the text names up to ten of them and says how many."""
 
     @classmethod
-    def among(cls, ids: list[int], context: str) -> UnknownSpectrum:
-        """Error for the identifiers that were not found in a context."""
-        shown = ", ".join(str(i) for i in ids[:10])
-        more = f" and {len(ids) - 10} more" if len(ids) > 10 else ""
-        return cls(f"ids: context '{context}' has no spectrum with specobjid {shown}{more}")
+    def among(cls, named: list[str], what: str, context: str) -> UnknownSpectrum:
+        """Error for the spectra that were not found in a context, named by a kind of identifier."""
+        shown = (", " if what else "; ").join(named[:10])
+        more = f" and {len(named) - 10} more" if len(named) > 10 else ""
+        return cls(f"ids: context '{context}' has no spectrum with {what}{shown}{more}")
 
 
 class LimitExceeded(SpecflightError):

@@ -13,6 +13,7 @@ import pyarrow.dataset as ds
 import pytest
 from astropy import units
 from astropy.coordinates import SkyCoord
+from fixtures_server import catalogue_files
 from numpy.typing import NDArray
 
 import specflight.client
@@ -25,7 +26,7 @@ from specflight.errors import (
     SpecflightError,
     UnknownSpectrum,
 )
-from specflight.flight.protocol import Query
+from specflight.flight.requests import Query
 from specflight.tools.ingest import ingest
 from specflight.tools.serve import Running, start
 
@@ -159,22 +160,20 @@ def test_one_id_in_gives_one_object_out(sim_client: Client, ids: list[int]) -> N
     [
         ([], "ids: the list is empty"),
         (np.array([], np.uint64), "ids: the list is empty"),
-        ([1.5], r"ids: 1\.5"),
-        (np.array([1.0, 2.0]), r"ids: 1\.0"),
-        ([-3], "ids: -3"),
-        (-3, "ids: -3"),
-        (np.array([5, -3]), "ids: -3"),
-        ([True], "ids: True"),
+        ([1.5], r"ids: .*1\.5"),
+        (np.array([1.0, 2.0]), r"ids: .*1\.0"),
+        ([-3], "ids: .*-3"),
+        (-3, "ids: .*-3"),
+        (np.array([5, -3]), "ids: .*-3"),
+        ([True], "ids: .*True"),
         ("M31", "ids: 'M31'"),
-        ("1,2", "ids: '1,2'"),
-        ([None], "ids: None"),
-        (pa.array([1, None], pa.uint64()), "ids: None"),
-        ([2**64], "ids: 18446744073709551616"),
-        (None, "ids: None"),
+        ([None], "ids: .*None"),
+        (pa.array([1, None], pa.uint64()), "ids: .*None"),
+        ([2**64], "ids: .*18446744073709551616"),
+        (None, "ids: .*None"),
         (3.5, r"ids: 3\.5"),
-        (np.array([[1, 2]]), r"ids: an array of shape \(1, 2\)"),
-        ([[1, 2]], r"ids: \[1, 2\]"),
-        (pd.Series([1.5]), r"ids: 1\.5"),
+        ([[[1, 2], 3, 4, 5, 6]], "list within the list"),
+        (pd.Series([1.5]), r"ids: .*1\.5"),
     ],
 )
 def test_what_is_no_id_is_refused_by_value(sim_client: Client, wrong: Any, named: str) -> None:  # noqa: ANN401
@@ -408,9 +407,7 @@ def test_a_query_may_stand_in_place_of_the_ids(sim_client: Client) -> None:
 @pytest.fixture(scope="module")
 def rows(sim_served: Path) -> pd.DataFrame:
     """specobjall of sdss_dr16 in the order of the file."""
-    frame: pd.DataFrame = (
-        ds.dataset(sorted((sim_served / "sdss_dr16/catalog/specobjall").glob("*.parquet"))).to_table().to_pandas()
-    )
+    frame: pd.DataFrame = ds.dataset(catalogue_files(sim_served, "sdss_dr16", "specobjall")).to_table().to_pandas()
     return frame
 
 
@@ -478,7 +475,7 @@ def test_fields_are_given_as_a_table_or_as_tuples(sim_client: Client, rows: pd.D
 def test_the_best_observation_of_each_object_is_searched_unless_all_are_asked_for(
     sim_client: Client, sim_served: Path, rows: pd.DataFrame
 ) -> None:
-    files = sorted((sim_served / "sdss_dr16/catalog/specobj").glob("*.parquet"))
+    files = catalogue_files(sim_served, "sdss_dr16", "specobj")
     primary = ds.dataset(files).to_table()["specobjid"].to_pylist()
     assert sim_client.query().tolist() == primary
     assert sim_client.query(primary=False).tolist() == rows["specobjid"].tolist()
@@ -533,11 +530,21 @@ def test_more_rows_than_the_limit_are_an_error_that_names_it(sim_served: Path, m
 
 
 def test_contexts_and_catalogues_are_listed(sim_client: Client, sim_truth: Truth) -> None:
-    listed = {context["name"]: context for context in sim_client.list_contexts()}
+    listed = sim_client.list_contexts(fmt="json")
     assert listed["sdss_dr16"]["spectra"] == len(sim_truth["sdss_dr16"])
     assert listed["sdss_dr12_fits"]["release"] == "DR12"
-    assert [table["name"] for table in sim_client.catalogs()] == ["sdss_dr16.specobj", "sdss_dr16.specobjall"]
-    assert sim_client.catalogs("sdss_dr12")[1]["rows"] == len(sim_truth["sdss_dr12"])
+    assert sim_client.list_contexts("sdss_dr12_fits") == listed["sdss_dr12_fits"]
+    assert "       sdss_dr16   SDSS DR16" in sim_client.list_contexts()
+    assert sim_client.list_contexts(fmt="csv").startswith("context_name,description\ndefault,")
+    tables = sim_client.catalogs(fmt="json")
+    assert [table["name"] for table in tables] == ["sdss_dr16.specobj", "sdss_dr16.specobjall"]
+    assert sim_client.catalogs("sdss_dr12", fmt="json")[1]["rows"] == len(sim_truth["sdss_dr12"])
+    assert sim_client.catalogs().startswith("Catalogs used by 'sdss_dr16' context:\n\n")
+    assert sim_client.list_profiles() == "         default   Default service\n"
+    with pytest.raises(InvalidRequest, match="format: 'xml'"):
+        sim_client.catalogs(fmt="xml")
+    with pytest.raises(NotFound, match="nosuch"):
+        sim_client.list_contexts("nosuch")
 
 
 # --- the same in this process, and its cost --------------------------------------------------------------------------
@@ -557,7 +564,7 @@ def test_a_data_directory_in_this_process_gives_the_same_answers(
         assert local.getSpec(ids[:2], fmt="FITS") == sim_client.getSpec(ids[:2], fmt="FITS")
         assert local.query(30.5, 0.0, 1.0).tolist() == sim_client.query(30.5, 0.0, 1.0).tolist()
         assert local.catalogs() == sim_client.catalogs()
-        assert [one["name"] for one in local.list_contexts()] == [one["name"] for one in sim_client.list_contexts()]
+        assert local.list_contexts() == sim_client.list_contexts()
         for name, call in (("5", {"id_list": 5}), ("nope", {"id_list": ids, "context": "nope"})):
             with pytest.raises(NotFound, match=name) as near:
                 local.getSpec(**call)
@@ -631,8 +638,9 @@ def test_2_000_spectra_take_at_most_one_and_a_half_times_their_size(
 
 def test_the_public_names_are_these() -> None:
     assert specflight.client.__all__ == ["Client"]
-    methods = {name for name in vars(Client) if not name.startswith("_")}
-    assert methods == {"catalogs", "close", "getSpec", "isAlive", "iterSpec", "list_contexts", "query"}
+    methods = {name for name in dir(Client) if not name.startswith("_")}
+    spectra = {"close", "getSpec", "isAlive", "iterSpec"}
+    assert methods == spectra | {"catalogs", "count", "list_contexts", "list_profiles", "match", "query"}
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan")])

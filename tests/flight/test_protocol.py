@@ -14,18 +14,20 @@ from specflight.errors import InvalidRequest
 from specflight.flight.protocol import (
     SPPIXMASK,
     VECTORS,
+    choose_columns,
+    describe,
+    fits_schema,
+    grid_loglam,
+    spectra_schema,
+)
+from specflight.flight.requests import (
     FitsRequest,
     Query,
     QueryRequest,
     Request,
     SpanRequest,
     SpectraRequest,
-    choose_columns,
-    describe,
-    fits_schema,
-    grid_loglam,
     parse_request,
-    spectra_schema,
 )
 
 ALL = ("flux", "loglam", "ivar", "and_mask", "or_mask", "wdisp", "sky", "model")
@@ -132,7 +134,7 @@ def test_what_is_no_request_is_refused(text: bytes) -> None:
         ({"grid": [-(10**9), 10]}, "grid", "-1000000000"),
         ({"query": {"limit": -2}}, "query.limit", "-2"),
         ({"query": {"cone": [1, 2]}}, "query.cone", ""),
-        ({"query": {"cone": [1, 2, 3], "polygon": [[1, 2]]}}, "query", "not both"),
+        ({"query": {"cone": [1, 2, 3], "polygon": [[1, 2]]}}, "query", "one region"),
         ({"query": "z > 1"}, "query", "'z > 1'"),
     ],
 )

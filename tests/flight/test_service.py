@@ -13,8 +13,9 @@ import pyarrow as pa
 import pytest
 
 from specflight.errors import DamagedData, InvalidRequest, LimitExceeded, NotFound, QueryTimeout, UnknownSpectrum
+from specflight.flight.actions import act
 from specflight.flight.answers import Answer
-from specflight.flight.protocol import (
+from specflight.flight.requests import (
     FitsRequest,
     Query,
     QueryRequest,
@@ -23,7 +24,7 @@ from specflight.flight.protocol import (
     SpectraRequest,
     parse_request,
 )
-from specflight.flight.service import ACTIONS, Service
+from specflight.flight.service import Service
 from specflight.tools.ingest import ingest
 
 LONG = " and ".join(f"sin(z * {n}) < 2" for n in range(400))
@@ -59,19 +60,19 @@ def table(answer: Answer) -> pa.Table:
 
 
 def ids_of(service: Service, name: str = "sdss_dr16") -> list[int]:
-    ids: list[int] = service.context(name).source.ids.tolist()
+    ids: list[int] = service.contexts.get(name).source.ids.tolist()
     return ids
 
 
 def test_contexts_are_what_was_ingested_and_what_has_an_archive_in_natural_order(service: Service) -> None:
-    assert service.context_names() == ["sdss_dr12", "sdss_dr12_fits", "sdss_dr16", "sdss_dr16_fits"]
+    assert service.contexts.names() == ["sdss_dr12", "sdss_dr12_fits", "sdss_dr16", "sdss_dr16_fits"]
 
 
 def test_default_is_the_last_context_by_number(sim_data: Path, tmp_path: Path) -> None:
     for name in ("sdss_dr9", "sdss_dr16"):
         shutil.copytree(sim_data / "sdss_dr16", tmp_path / name, symlinks=True)
     with closing(Service(tmp_path)) as service:
-        assert service.context("default").name == "sdss_dr16"
+        assert service.contexts.get("default").name == "sdss_dr16"
 
 
 def test_the_setting_default_context_says_what_default_is(small: Path) -> None:
@@ -79,14 +80,14 @@ def test_the_setting_default_context_says_what_default_is(small: Path) -> None:
         f'default_context = "small"\n[contexts.zoo]\narchive = "{small.parent}/tree"\n'
     )
     with closing(Service(small)) as service:
-        assert service.context_names() == ["small", "zoo"]
-        assert service.context("default").name == "small"
+        assert service.contexts.names() == ["small", "zoo"]
+        assert service.contexts.get("default").name == "small"
 
 
 @pytest.mark.parametrize("name", ["sdss_dr99", "", "../sdss_dr16", "archive", "SDSS_DR16"])
 def test_an_unknown_context_is_named_and_so_are_those_that_there_are(service: Service, name: str) -> None:
     with pytest.raises(NotFound, match=f"context: there is no context '{name}'.*sdss_dr12, sdss_dr12_fits, sdss_dr16"):
-        service.context(name)
+        service.contexts.get(name)
 
 
 def test_a_data_directory_that_is_missing_is_named(tmp_path: Path) -> None:
@@ -96,7 +97,7 @@ def test_a_data_directory_that_is_missing_is_named(tmp_path: Path) -> None:
 
 def test_an_empty_data_directory_serves_nothing_politely(tmp_path: Path) -> None:
     with closing(Service(tmp_path)) as service:
-        assert service.act("contexts", b"") == []
+        assert act(service, "contexts", b"") == {}
         with pytest.raises(NotFound, match="there are: none"):
             service.answer(SpectraRequest(ids=[1]))
 
@@ -110,13 +111,13 @@ def test_an_empty_data_directory_serves_nothing_politely(tmp_path: Path) -> None
             "ids: give either a list of ids or a query, got 2",
         ),
         (SpectraRequest(context="sdss_dr16", ids=[]), "ids: the list is empty"),
-        (SpectraRequest(context="sdss_dr16", ids=[1, -5]), "ids: -5 is not a specobjid"),
-        (SpectraRequest(context="sdss_dr16", ids=[1, None]), "ids: None is not a specobjid"),
-        (SpectraRequest(context="sdss_dr16", ids=[1.0]), r"ids: 1\.0 is not a specobjid"),
-        (SpectraRequest(context="sdss_dr16", ids=[True]), "ids: True is not a specobjid"),
-        (SpectraRequest(context="sdss_dr16", ids=["M31"]), "ids: 'M31' is not a specobjid"),
-        (SpectraRequest(context="sdss_dr16", ids=[2**64]), "ids: 18446744073709551616 is not a specobjid"),
-        (SpectraRequest(context="sdss_dr16", ids=[[1]]), r"ids: \[1\] is not a specobjid"),
+        (SpectraRequest(context="sdss_dr16", ids=[1, -5]), "ids: entry 2 of the list: -5 is not a specobjid"),
+        (SpectraRequest(context="sdss_dr16", ids=[1, None]), "ids: entry 2 of the list: None is not a specobjid"),
+        (SpectraRequest(context="sdss_dr16", ids=[1.0]), r"ids: entry 1 of the list: 1\.0 is not a specobjid"),
+        (SpectraRequest(context="sdss_dr16", ids=[True]), "ids: entry 1 of the list: True is not a specobjid"),
+        (SpectraRequest(context="sdss_dr16", ids=["M31"]), "ids: entry 1 of the list: 'M31' is neither a specobjid"),
+        (SpectraRequest(context="sdss_dr16", ids=[2**64]), "entry 1 of the list: 18446744073709551616 is not"),
+        (SpectraRequest(context="sdss_dr16", ids=[[1, 2, 3, 4, 5]]), r"ids: entry 1 of the list: \[1, 2"),
         (SpectraRequest(context="sdss_dr16", query=Query(cone=(30.0, 0.0, -1.0))), "-1"),
     ],
 )
@@ -199,7 +200,7 @@ def test_the_parts_of_an_answer_without_rows_can_be_read(service: Service, empty
 
 def test_sizes_are_told_beforehand(service: Service) -> None:
     wanted = ids_of(service)[:9]
-    npix = service.context("sdss_dr16").source.npix[:9]
+    npix = service.contexts.get("sdss_dr16").source.npix[:9]
     answer = service.answer(SpectraRequest(context="sdss_dr16", ids=wanted, columns=("flux", "sky")))
     assert (answer.rows, answer.size()) == (9, 2 * 4 * int(npix.sum()))
     aligned = service.answer(SpectraRequest(context="sdss_dr16", ids=wanted, columns=("flux",), cutout=(5000, 5500)))
@@ -218,19 +219,17 @@ def test_spectra_off_the_grid_are_given_as_lists_and_refused_by_name_when_aligne
 
 
 def test_a_context_from_its_files_has_no_catalogue_and_says_so(service: Service) -> None:
-    with pytest.raises(NotFound, match=r"catalog: context 'sdss_dr16_fits' has no catalogue 'specobj'.*never ingested"):
+    with pytest.raises(NotFound, match=r"catalog: context 'sdss_dr16_fits' has no catalogue 'specobj' \(it has none"):
         service.answer(QueryRequest(context="sdss_dr16_fits"))
 
 
 def test_a_listing_does_not_wait_for_the_scan_of_an_archive(small: Path) -> None:
     (small / "specflight.toml").write_text(f'[contexts.zoo]\narchive = "{small.parent}/tree"\n')
     with closing(Service(small)) as service:
-        assert [(held["name"], held["spectra"]) for held in service.act("contexts", b"")] == [
-            ("small", 3),
-            ("zoo", None),
-        ]
-        service.context("zoo")
-        assert [held["spectra"] for held in service.act("contexts", b"")] == [3, 3]
+        told = act(service, "contexts", b"")
+        assert {name: about["spectra"] for name, about in told.items()} == {"default": None, "small": 3, "zoo": None}
+        service.contexts.get("zoo")
+        assert [about["spectra"] for about in act(service, "contexts", b"").values()] == [3, 3, 3]
 
 
 def test_an_unknown_catalogue_is_named_and_so_are_those_that_there_are(service: Service) -> None:
@@ -268,9 +267,9 @@ def test_a_new_ingest_is_noticed_and_an_answer_under_way_is_not_disturbed(
 
 def test_a_context_that_is_ingested_while_serving_appears(small: Path, opened: Service) -> None:
     with pytest.raises(NotFound):
-        opened.context("later")
+        opened.contexts.get("later")
     ingest(small, "later", [small.parent / "tree"], workers=1)
-    assert opened.context_names() == ["later", "small"]
+    assert opened.contexts.names() == ["later", "small"]
     assert len(ids_of(opened, "later")) == 3
 
 
@@ -278,59 +277,9 @@ def test_a_manifest_that_is_damaged_is_an_error_of_its_context_only(small: Path,
     ingest(small, "other", [small.parent / "tree"], workers=1)
     (small / "small" / "MANIFEST.json").write_text("{")
     with pytest.raises(DamagedData, match=r"MANIFEST\.json is not a manifest") as caught:
-        opened.context("small")
+        opened.contexts.get("small")
     assert str(small) not in str(caught.value)
     assert len(ids_of(opened, "other")) == 3
-
-
-def test_actions_say_what_there_is(service: Service) -> None:
-    assert set(ACTIONS) == {"health", "contexts", "catalogs", "validate", "span"}
-    health = service.act("health", b"", ["grpc://a:1"])
-    assert (health["status"], health["endpoints"], health["contexts"]) == (
-        "ok",
-        ["grpc://a:1"],
-        service.context_names(),
-    )
-    assert len(ids_of(service, "sdss_dr16_fits")) == len(ids_of(service))
-    contexts = {context["name"]: context for context in service.act("contexts", b"")}
-    assert contexts["sdss_dr16"]["spectra"] == contexts["sdss_dr16_fits"]["spectra"] == len(ids_of(service))
-    assert contexts["sdss_dr16"]["catalog"] == "sdss_dr16.specobj"
-    assert contexts["sdss_dr16_fits"]["catalog"] is None
-    assert contexts["sdss_dr16_fits"]["release"] == "DR16"
-    catalogs = service.act("catalogs", b'{"context": "sdss_dr16"}')
-    assert [catalog["name"] for catalog in catalogs] == ["sdss_dr16.specobj", "sdss_dr16.specobjall"]
-    columns = {column["name"]: column["type"] for column in catalogs[1]["columns"]}
-    assert columns["specobjid"] == "uint64"
-    assert columns["ra"] == "double"
-    assert catalogs[1]["rows"] == len(ids_of(service))
-    assert service.act("validate", b'{"what": "context", "value": "default"}') == "OK"
-    assert service.act("validate", b'{"what": "context", "value": "nope"}') == "Error"
-    one = ids_of(service)[0]
-    assert service.act(
-        "span", json.dumps({"what": "span", "context": "sdss_dr16", "ids": [str(one)]}).encode()
-    ).keys() == {
-        "w0",
-        "w1",
-    }
-
-
-@pytest.mark.parametrize(
-    ("name", "body", "named"),
-    [
-        ("reboot", b"", "action: 'reboot' is not one of health, contexts"),
-        ("catalogs", b"[]", "body: .* is not a JSON object"),
-        ("catalogs", b"{", "body: .* is not a JSON object"),
-        ("catalogs", b'{"context": 3}', "context: expected a text, got 3"),
-        ("validate", b"", "what: expected a text, got None"),
-        ("validate", b'{"what": "user", "value": "x"}', "what: 'user' cannot be validated"),
-        ("validate", b'{"what": "context"}', "value: expected a text"),
-        ("span", b"", "request"),
-        ("span", b'{"what": "spectra", "ids": [1]}', "what: the action span takes a span request, not 'spectra'"),
-    ],
-)
-def test_an_action_at_fault_is_refused_by_name(service: Service, name: str, body: bytes, named: str) -> None:
-    with pytest.raises(InvalidRequest, match=named):
-        service.act(name, body)
 
 
 @pytest.mark.parametrize(
@@ -376,8 +325,10 @@ def test_an_explicit_limit_keeps_a_query_within_the_rows(small: Path) -> None:
 def test_the_database_keeps_to_its_memory_and_threads(small: Path) -> None:
     (small / "specflight.toml").write_text('query_memory = "100MB"\nquery_threads = 1\n')
     with closing(Service(small)) as service:
-        said = service._database.execute("SELECT current_setting('memory_limit') AS m, current_setting('threads') AS t")
-        memory, threads = said.to_pylist()[0].values()
+        said = service.contexts._database.execute(
+            "SELECT current_setting('memory_limit') AS m, current_setting('threads') AS t"
+        )
+        memory, threads = said["m"][0], said["t"][0]
         assert float(memory.split()[0]) * 1.048576 == pytest.approx(100, rel=0.01)
         assert int(threads) == 1
 
