@@ -21,6 +21,7 @@ from specflight.client import Client
 from specflight.errors import InvalidRequest
 from specflight.flight.datadir import ContextDirectory
 from specflight.flight.store import read_index
+from specflight.tools.benchcatalog import bench_catalogue
 from specflight.tools.benchraces import GROUPS, Figure, Setting
 from specflight.tools.ingest import ingest
 from specflight.tools.rawflight import RawClient, raw_server
@@ -29,7 +30,10 @@ from specflight.tools.simulate import simulate
 
 __all__ = ["Report", "bench", "show"]
 
-WIDTH = 150
+CATALOG = "catalog"
+"""The group of `specflight.tools.benchcatalog`, which brings its own data."""
+
+WIDTH = 170
 """Columns of a table that does not go to a terminal."""
 
 
@@ -43,7 +47,7 @@ class Report:
         Versions, number of processors and their load before the run.
     figures : tuple of Figure
     equal : tuple of str
-        Comparisons that found the same bytes; one that does not ends the run.
+        Comparisons that found the same bytes or rows; one that does not ends the run.
     """
 
     machine: str
@@ -58,6 +62,7 @@ def bench(
     repeat: int = 5,
     only: str | None = None,
     say: Callable[[str], None] = lambda what: None,
+    catalog_rows: int = 5_000_000,
 ) -> Report:
     """Run the benchmarks.
 
@@ -72,9 +77,11 @@ def bench(
     repeat : int
         Rounds of the slow measurements; quick ones take more.
     only : str or None
-        The one group to run, of `specflight.tools.benchraces.GROUPS`.
+        The one group to run: of `specflight.tools.benchraces.GROUPS`, or ``catalog``.
     say : callable
         Is told what goes on.
+    catalog_rows : int
+        Rows of the catalogue that the group ``catalog`` simulates; it is left out where `data` is given.
 
     Returns
     -------
@@ -85,25 +92,34 @@ def bench(
     InvalidRequest
         If there is no such group or context, or it has no spectra or no original files.
     DamagedData
-        If two ways to the same spectra do not give the same bytes.
+        If two ways to the same spectra do not give the same bytes, or PostgreSQL finds other rows.
     """
-    if only is not None and only not in GROUPS:
-        raise InvalidRequest(f"only: '{only}' is not one of {', '.join(GROUPS)}")
+    if only is not None and only not in (*GROUPS, CATALOG):
+        raise InvalidRequest(f"only: '{only}' is not one of {', '.join((*GROUPS, CATALOG))}")
     if (data is None) != (context is None):
         raise InvalidRequest(f"context: data and context go together, got {data} and {context}")
+    if data is not None and only == CATALOG:
+        raise InvalidRequest(f"data: the group '{CATALOG}' brings its own, {data} cannot be used")
     load = os.getloadavg()[0]
     machine = (
         f"specflight {specflight.__version__}, Python {platform.python_version()}, pyarrow {pa.__version__}, "
         f"numpy {np.__version__}, {os.cpu_count()} cores, load {load:.1f}"
     )
+    groups = [only] if only else [*GROUPS, *([] if data else [CATALOG])]
+    figures: list[Figure] = []
+    equal: list[str] = []
     with TemporaryDirectory(prefix="specflight-bench-") as folder:
         scratch = Path(folder)
-        if data is None or context is None:
-            data, context = _simulated(scratch, spectra, say)
-        with _setting(data, context, spectra, repeat, scratch, say) as setting:
-            groups = [only] if only else list(GROUPS)
-            figures = tuple(figure for group in groups for figure in GROUPS[group](setting))
-            return Report(machine, figures, tuple(setting.equal))
+        if groups != [CATALOG]:
+            if data is None or context is None:
+                data, context = _simulated(scratch, spectra, say)
+            with _setting(data, context, spectra, repeat, scratch, say) as setting:
+                figures += [figure for group in groups if group != CATALOG for figure in GROUPS[group](setting)]
+                equal += setting.equal
+        if CATALOG in groups:
+            found, same = bench_catalogue(catalog_rows, scratch, repeat, say)
+            figures, equal = figures + found, equal + same
+    return Report(machine, tuple(figures), tuple(equal))
 
 
 def _simulated(scratch: Path, spectra: int, say: Callable[[str], None]) -> tuple[Path, str]:
@@ -122,6 +138,8 @@ def _setting(
     manifest = directory.manifest()
     if manifest is None:
         raise InvalidRequest(f"context: nothing was ingested into '{context}' of {data}")
+    if manifest.index is None:
+        raise InvalidRequest(f"context: there are catalogues in '{context}' of {data}, but no spectra")
     index = read_index(directory.spectra / manifest.index.name)
     chosen = np.random.default_rng(1).permutation(len(index))[:spectra]
     if not len(chosen):
@@ -141,8 +159,10 @@ def show(report: Report) -> None:
     """Print a report as a table."""
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     table = Table(title=report.machine, title_justify="left", caption_justify="left")
-    table.caption = f"{len(report.equal)} comparisons of results found the same bytes; × compares spectra per second"
-    for name in ("", "median", "p99", "spectra", "spectra/s", "MB/s"):
+    table.caption = (
+        f"{len(report.equal)} comparisons of results found the same; × compares spectra, or rows, per second"
+    )
+    for name in ("", "median", "p99", "number", "per second", "MB/s"):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     table.add_column("compared")
     table.add_column("note")

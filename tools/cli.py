@@ -234,7 +234,8 @@ def bench(
     data: Annotated[Path | None, typer.Option(help="Data directory to use, in place of simulated spectra.")] = None,
     context: Annotated[str | None, typer.Option(help="Context of --data.")] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Rounds of the slow measurements; quick ones take more.")] = 5,
-    only: Annotated[str | None, typer.Option(help="Group: get, latency, clients, memory or ingest.")] = None,
+    only: Annotated[str | None, typer.Option(help="Group: get, latency, clients, memory, ingest or catalog.")] = None,
+    catalog_rows: Annotated[int, typer.Option(min=1000, help="Rows of the simulated catalogue.")] = 5_000_000,
     json_file: Annotated[Path | None, typer.Option("--json", help="File to write the figures to.")] = None,
 ) -> None:
     """Measure the service beside the raw limit of Flight and other ways to the same spectra."""
@@ -242,7 +243,7 @@ def bench(
         from specflight.tools.bench import bench, show
 
         say = Console(stderr=True, highlight=False).print
-        report = bench(spectra, data, context, repeat, only, say)
+        report = bench(spectra, data, context, repeat, only, say, catalog_rows)
         show(report)
         if json_file is not None:
             json_file.write_text(json.dumps(asdict(report), indent=1) + "\n")

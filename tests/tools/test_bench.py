@@ -2,20 +2,29 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from astropy.io import fits
 from typer.testing import CliRunner
 
+from specflight.client import Client
 from specflight.errors import DamagedData, InvalidRequest
+from specflight.tools import benchcatalog, postgres
 from specflight.tools.bench import Report, bench, show
 from specflight.tools.benchraces import GROUPS, Figure
+from specflight.tools.benchsides import Sides, found_rows
 from specflight.tools.cli import app
 from specflight.tools.ingest import ingest
 from specflight.tools.simulate import simulate
 
 FILES, SPECTRA = 12, 11  # one of them is in both releases
+CATALOG_ROWS, PLACES = 6000, 2
+POSTGRESQL = shutil.which("initdb") is not None or any(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 
 GET = [
     "raw Flight",
@@ -38,11 +47,36 @@ ROWS = {
     "memory of a client": ["iterSpec", "arrow", "numpy"],
     "ingest": ["fitsio, HDU 1 and 2", "ingest"],
 }
+QUESTIONS = ["ids", "columns", "condition", "count"]
+IN_PLACE = [name for what in QUESTIONS for name in (what, f"PostgreSQL, {what}", f"PostgreSQL, plan kept, {what}")]
+CATALOG = {
+    "taking in": ["ingest --catalog", "PostgreSQL"],
+    **{f"cone of {radius}°": IN_PLACE for radius in ("0.01", "0.1", "1", "10")},
+    **{f"{shape} of {size}°": IN_PLACE for size in (1, 10) for shape in ("triangle", "dart")},
+    f"IN list of {CATALOG_ROWS:,} ids": ["columns", "PostgreSQL, IN", "PostgreSQL, = ANY"],
+    f"rows of {CATALOG_ROWS:,} ids": ["match, ids", "match, columns", "PostgreSQL, = ANY"],
+    "100 highest redshifts": ["columns", "PostgreSQL"],
+    "100 highest redshifts, z indexed": ["columns", "PostgreSQL"],
+    f"{CATALOG_ROWS:,} positions at 1 arcsec": ["match", "PostgreSQL, q3c_join"],
+    "guard": ["a clause"],
+}
+OURS = {
+    group: [name for name in names if "PostgreSQL" not in name]
+    for group, names in CATALOG.items()
+    if "indexed" not in group
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_places() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(benchcatalog, "PLACES", PLACES)
+        yield
 
 
 @pytest.fixture(scope="module")
 def report() -> Report:
-    return bench(FILES, repeat=1)
+    return bench(FILES, repeat=1, catalog_rows=CATALOG_ROWS)
 
 
 @pytest.fixture
@@ -56,14 +90,14 @@ def test_every_row_is_there(report: Report) -> None:
     rows: dict[str, list[str]] = {}
     for figure in report.figures:
         rows.setdefault(figure.group, []).append(figure.name)
-    assert rows == ROWS
+    assert rows == ROWS | (CATALOG if POSTGRESQL else OURS)
 
 
 def test_figures_are_finite_and_positive(report: Report) -> None:
     for figure in report.figures:
         numbers = [figure.spectra, figure.seconds]
         numbers += [number for number in (figure.p99, figure.ratio) if number is not None]
-        numbers += [] if "action" in figure.name else [figure.bytes]
+        numbers += [figure.bytes] if figure.group in ROWS and "action" not in figure.name else []
         assert all(math.isfinite(number) and number > 0 for number in numbers), figure
 
 
@@ -94,7 +128,7 @@ def test_table_is_readable_when_piped(report: Report, capsys: pytest.CaptureFixt
     table = capsys.readouterr().out
     assert "\x1b" not in table
     assert report.machine in table
-    for names in ROWS.values():
+    for names in (ROWS | OURS).values():
         assert all(f"│ {name} " in table for name in names)
 
 
@@ -106,6 +140,50 @@ def test_one_group_of_a_data_directory_into_json(data: Path, tmp_path: Path) -> 
     figures = [Figure(**figure) for figure in json.loads(target.read_text())["figures"]]
     assert [figure.name for figure in figures] == ROWS["latency of one"]
     assert {figure.group for figure in figures} == {"latency of one"}
+
+
+@pytest.mark.skipif(not POSTGRESQL, reason="PostgreSQL is not installed")
+def test_the_catalogue_and_postgresql_find_the_same_rows(report: Report) -> None:
+    found = {what.partition(": ")[0]: what.partition(": ")[2] for what in report.equal if "PostgreSQL" in what}
+    for group in CATALOG:
+        if "°" not in group:
+            continue
+        for what in QUESTIONS:
+            compared = [f"{group}, {what}, place {n} and PostgreSQL, {what}" for n in range(1, PLACES + 1)]
+            assert all(int(found[name].split()[0].replace(",", "")) > 0 for name in compared)
+    assert found[f"IN list of {CATALOG_ROWS:,} ids, columns and PostgreSQL, IN"] == f"{CATALOG_ROWS:,} rows"
+    assert f"{CATALOG_ROWS:,} positions at 1 arcsec, match and PostgreSQL, q3c_join" in found
+    planning = [figure.note for figure in report.figures if figure.name == "PostgreSQL, count"]
+    assert all("server: planning " in note for note in planning)
+
+
+def test_without_postgresql_the_catalogue_is_measured_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(postgres, "DEBIAN", tmp_path)
+    said: list[str] = []
+    report = bench(only="catalog", repeat=1, catalog_rows=CATALOG_ROWS, say=said.append)
+    rows: dict[str, list[str]] = {}
+    for figure in report.figures:
+        rows.setdefault(figure.group, []).append(figure.name)
+    assert rows == OURS
+    assert any("PostgreSQL is not installed" in what for what in said)
+
+
+def test_rows_that_differ_from_those_of_postgresql_end_the_run() -> None:
+    with Client("grpc://127.0.0.1:1") as client:
+        both = Sides(client, None, pa.table({}), pa.schema([]), (), 1, print, [])
+        both.same(
+            "a cone",
+            found_rows(pa.table({"specobjid": pa.array([2, 1], pa.uint64())})),
+            found_rows(np.array([1, 2], np.uint64)),
+        )
+        with pytest.raises(DamagedData, match="a cone: the service finds 2 rows and PostgreSQL 2, not the same"):
+            both.same(
+                "a cone",
+                found_rows(pa.table({"specobjid": pa.array([2, 1], pa.uint64())})),
+                found_rows(np.array([1, 3], np.uint64)),
+            )
+    assert both.equal == ["a cone: 2 rows"]
 
 
 def test_results_that_differ_end_the_run(data: Path) -> None:
@@ -124,13 +202,18 @@ def test_missing_originals_are_named(data: Path) -> None:
 
 
 def test_unknown_group_is_refused_with_those_there_are() -> None:
-    with pytest.raises(InvalidRequest, match=f"only: 'speed' is not one of {', '.join(GROUPS)}"):
+    with pytest.raises(InvalidRequest, match=f"only: 'speed' is not one of {', '.join(GROUPS)}, catalog"):
         bench(FILES, only="speed")
 
 
 def test_context_without_data_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="data and context go together"):
         bench(context="sdss_dr16")
+
+
+def test_catalogue_of_another_data_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match=r"data: the group 'catalog' brings its own"):
+        bench(data=tmp_path, context="sdss_dr9", only="catalog")
 
 
 def test_context_that_was_never_ingested_is_refused(tmp_path: Path) -> None:
