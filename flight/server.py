@@ -124,7 +124,8 @@ class FlightServer(fl.FlightServerBase):  # type: ignore[misc]
             try:
                 writer.write_batch(batch)
             except fl.FlightInternalError:
-                return  # the client is gone
+                # Whoever still listens must not take what came for the whole.
+                raise ServiceUnavailable("the stream broke off while it was sent") from None
 
     @_edge
     def get_flight_info(self, context: fl.ServerCallContext, descriptor: fl.FlightDescriptor) -> fl.FlightInfo:
