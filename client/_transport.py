@@ -8,6 +8,7 @@ import random
 import re
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -309,6 +310,8 @@ class LocalTransport:
         from specflight.flight.service import Service
 
         self._service, self._act = Service(data), act
+        # The database complains at the end of a program that leaves it open.
+        self.close = weakref.finalize(self, self._service.close)
 
     def stream(self, request: Request, upload: pa.Table | None = None) -> Stream:
         """See `Transport.stream`."""
@@ -318,7 +321,3 @@ class LocalTransport:
     def act(self, name: str, body: dict[str, Any]) -> Any:  # noqa: ANN401
         """See `Transport.act`."""
         return self._act(self._service, name, json.dumps(body).encode())
-
-    def close(self) -> None:
-        """See `Transport.close`."""
-        self._service.close()

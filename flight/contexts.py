@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 import tempfile
 import threading
 import time
@@ -73,8 +74,9 @@ class Contexts:
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._loaded: dict[str, tuple[tuple[int, int] | None, Context]] = {}
         self._default, self._default_since = "default", -math.inf
-        self._scratch = tempfile.TemporaryDirectory(prefix="specflight-")
-        self._database = open_database(settings.query_memory, Path(self._scratch.name), settings.query_threads)
+        # The database makes it when it needs it, and removes it when it is closed.
+        scratch = Path(tempfile.gettempdir()) / f"specflight-{secrets.token_hex(8)}"
+        self._database = open_database(settings.query_memory, scratch, settings.query_threads)
         self._limits = QueryLimits(
             max_rows=settings.max_rows,
             seconds=settings.query_seconds,
@@ -83,9 +85,8 @@ class Contexts:
         )
 
     def close(self) -> None:
-        """Let go of the database and its scratch folder."""
+        """Let go of the database."""
         self._database.close()
-        self._scratch.cleanup()
 
     def names(self) -> list[str]:
         """Names of the contexts that have data or settings, the newest last."""

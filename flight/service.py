@@ -93,7 +93,7 @@ class Service:
         self._search = Pace(SEARCH_FIXED, SEARCH_ROW, least=100_000)
 
     def close(self) -> None:
-        """Let go of the database and its scratch folder."""
+        """Let go of the database."""
         self.contexts.close()
 
     def answer(

@@ -333,12 +333,15 @@ def test_the_database_keeps_to_its_memory_and_threads(small: Path) -> None:
         assert int(threads) == 1
 
 
-def test_closing_removes_the_scratch_folder(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_left_in_the_folder_of_temporary_files(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
     service = Service(small)
-    assert len(list(scratch.iterdir())) == 1
+    assert len(table(service.answer(QueryRequest(where="z < 9")))) == 3
+    assert list(scratch.iterdir()) == []
     service.close()
     assert list(scratch.iterdir()) == []
 
