@@ -31,6 +31,7 @@ __all__ = ["IdList", "read_id_file", "read_id_list"]
 _NO_RANGE = (1, 0)
 _ANY_REDUCTION = (1 << MJD.shift) - 1  # what differs between the ends of a plate, MJD and fibre
 _LONGEST_PATH = 4096
+_PIECE = 512
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -217,12 +218,14 @@ def _fill(entries: list[Any], first: NDArray[np.uint64], last: NDArray[np.uint64
     for place, entry in enumerate(entries):
         kinds[type(entry), len(entry) if isinstance(entry, list | tuple) else 0].append(place)
     others: list[int] = []
-    for places in kinds.values():
-        ends = _ends([entries[place] for place in places])
-        if ends is None:
-            others.extend(places)
-        else:
-            first[places], last[places] = ends
+    for alike in kinds.values():
+        # In pieces: one wildcard among many tuples leaves few to be read one by one.
+        for places in (alike[start : start + _PIECE] for start in range(0, len(alike), _PIECE)):
+            ends = _ends([entries[place] for place in places])
+            if ends is None:
+                others.extend(places)
+            else:
+                first[places], last[places] = ends
     return sorted(others)
 
 
