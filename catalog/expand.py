@@ -53,7 +53,9 @@ class Expansion:
     unmatched: NDArray[np.int64]
 
 
-def expand(id_list: IdList, ids: NDArray[np.uint64], max_ids: int) -> Expansion:
+def expand(
+    id_list: IdList, ids: NDArray[np.uint64], max_ids: int, check: Callable[[], None] = lambda: None
+) -> Expansion:
     """Find the spectra of every entry of a list.
 
     Parameters
@@ -64,6 +66,8 @@ def expand(id_list: IdList, ids: NDArray[np.uint64], max_ids: int) -> Expansion:
         Specobjids of the context, ascending.
     max_ids : int
         Most specobjids that the list may stand for.
+    check : callable
+        Called for each pattern; what it raises ends the search.
 
     Raises
     ------
@@ -87,6 +91,7 @@ def expand(id_list: IdList, ids: NDArray[np.uint64], max_ids: int) -> Expansion:
     found: dict[int, _Rows] = {}
     search = _Search(ids)
     for place, pattern in id_list.patterns.items():
+        check()
         if room < 0:
             break
         found[place] = search.rows(pattern, room)

@@ -7,7 +7,7 @@ they are out of reach; the rows of the cells that remain are compared one by one
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,7 +76,14 @@ class _Reach:
 
 
 def match_positions(
-    sky: SkyIndex, ra: ArrayLike, dec: ArrayLike, radius: float, *, nearest: bool, max_pairs: int
+    sky: SkyIndex,
+    ra: ArrayLike,
+    dec: ArrayLike,
+    radius: float,
+    *,
+    nearest: bool,
+    max_pairs: int,
+    check: Callable[[], None] = lambda: None,
 ) -> Matches:
     """Find the rows within a radius of each of many positions.
 
@@ -92,6 +99,8 @@ def match_positions(
         Only the nearest row of each position, of equally near ones the first; otherwise all rows.
     max_pairs : int
         Most pairs that may be found.
+    check : callable
+        Called every now and then; what it raises ends the search.
 
     Returns
     -------
@@ -121,9 +130,10 @@ def match_positions(
         members = np.flatnonzero(orders == order)
         for start in range(0, len(members), _CHUNK):
             chunk = members[start : start + _CHUNK]
-            reach, within = _reach(sky, vectors[:, chunk], cells[chunk], farthest[chunk], order, nearest=nearest)
+            reach, within = _reach(sky, vectors[:, chunk], cells[chunk], farthest[chunk], order, check, nearest=nearest)
             parts = [_NOTHING]
             for part in _compared(sky, vectors[:, chunk], reach, within):
+                check()
                 parts.append(_first_of_each(part) if nearest else part)
                 if not nearest:
                     _check_pairs([*found, *parts], max_pairs, radius)
@@ -165,7 +175,14 @@ def _guess(sky: SkyIndex, vectors: Vector, cells: Rows) -> Vector:
 
 
 def _reach(
-    sky: SkyIndex, vectors: Vector, cells: Rows, farthest: Vector, order: int, *, nearest: bool
+    sky: SkyIndex,
+    vectors: Vector,
+    cells: Rows,
+    farthest: Vector,
+    order: int,
+    check: Callable[[], None],
+    *,
+    nearest: bool,
 ) -> tuple[_Reach, Vector]:
     """Find the cells whose rows have to be compared with each position, and how far away these may be.
 
@@ -179,6 +196,7 @@ def _reach(
     reach = _filled(sky, position, near[position, column], order)
     kept, least = [reach[:0]], [np.empty(0)]
     while len(reach.position):
+        check()
         seen = vectors[:, reach.position]
         if nearest:
             np.minimum.at(farthest, reach.position, _separation(seen, _vectors(sky, reach.first)))

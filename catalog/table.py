@@ -159,13 +159,14 @@ class CatalogueTable:
         QueryTimeout
             If the query takes too long or is cancelled.
         """
+        deadline = Deadline(self._limits.seconds, cancellation)
         chosen = self._columns.choose(columns)
         clause = join_clause(self._columns, self._limits, where, order_by, limit, offset)
-        deadline = Deadline(self._limits.seconds, cancellation)
         found = self._find(region, clause, deadline)
         if len(found) > self._limits.max_rows:
             raise LimitExceeded(
-                f"the query finds more rows than the limit of {self._limits.max_rows}; make it narrower or add a LIMIT"
+                f"the query finds more rows than the limit of {self._limits.max_rows} (max_rows); "
+                "make it narrower or ask for fewer with LIMIT"
             )
         return self._take(found, chosen, deadline)
 
@@ -183,8 +184,8 @@ class CatalogueTable:
         -------
         int
         """
-        clause = join_clause(self._columns, self._limits, where)
         deadline = Deadline(self._limits.seconds, cancellation)
+        clause = join_clause(self._columns, self._limits, where)
         candidates = self._candidates(region, clause, deadline)
         if clause.condition is None:
             return _cut(self.rows if candidates is None else len(candidates), clause)
@@ -198,12 +199,13 @@ class CatalogueTable:
         limit: int | None = None,
         offset: int = 0,
         columns: Sequence[str] | None = None,
+        cancellation: Cancellation | None = None,
     ) -> Estimate:
         """Estimate what `query` would find, at a small part of its cost.
 
         Parameters
         ----------
-        region, where, order_by, limit, offset, columns
+        region, where, order_by, limit, offset, columns, cancellation
             As for `query`.
 
         Returns
@@ -211,9 +213,9 @@ class CatalogueTable:
         Estimate
             A condition is tried on 10,000 of the rows in the region, spread evenly; so rare ones are guessed poorly.
         """
+        deadline = Deadline(self._limits.seconds, cancellation)
         chosen = self._columns.choose(columns)
         clause = join_clause(self._columns, self._limits, where, order_by, limit, offset)
-        deadline = Deadline(self._limits.seconds)
         candidates = self._candidates(region, clause, deadline)
         number = self.rows if candidates is None else len(candidates)
         found, exact = number, clause.condition is None or number <= _SAMPLE
@@ -266,7 +268,7 @@ class CatalogueTable:
         """Find the rows of a query in its order; one more than allowed tells that there are more."""
         candidates = self._candidates(region, clause, deadline)
         most = self._limits.max_rows + 1 if clause.limit is None else min(clause.limit, self._limits.max_rows + 1)
-        first = clause.offset or 0
+        first = min(clause.offset or 0, self.rows)
         if clause.condition is None and clause.order_by is None:
             if candidates is None:
                 return np.arange(min(first, self.rows), min(first + most, self.rows))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from specflight.errors import InvalidRequest
 from specflight.flight.protocol import CATALOGUE_ID
 from specflight.flight.requests import Query
 
-__all__ = ["Wanted", "column_names", "positions", "region", "wanted"]
+__all__ = ["Wanted", "column_names", "degrees", "positions", "region", "wanted"]
 
 REGIONS = "region, or coord and size, or ra, dec and size, or box"
 
@@ -53,7 +53,11 @@ def wanted(id_list: Any) -> Wanted:  # noqa: ANN401 - an id, a tuple, or any lis
 
 def column_names(fields: str | Sequence[str]) -> list[str]:
     """Names in a list or in a text with commas."""
-    return [name.strip() for name in fields.split(",")] if isinstance(fields, str) else list(fields)
+    if isinstance(fields, str):
+        return [name.strip() for name in fields.split(",")]
+    if not isinstance(fields, Iterable) or not all(isinstance(name, str) for name in fields):
+        raise InvalidRequest(f"fields: {fields!r} is neither names of columns nor a list of them")
+    return list(fields)
 
 
 def positions(ra: Any, dec: Any) -> pa.Table:  # noqa: ANN401
@@ -67,8 +71,8 @@ def positions(ra: Any, dec: Any) -> pa.Table:  # noqa: ANN401
         if values is None:
             raise InvalidRequest(f"{name}: a match needs positions, ra and dec, or ids")
         try:
-            degrees = values.to_value("deg") if hasattr(values, "to_value") else values
-            columns[name] = np.atleast_1d(np.asarray(degrees, np.float64))
+            angles = values.to_value("deg") if hasattr(values, "to_value") else values
+            columns[name] = np.atleast_1d(np.asarray(angles, np.float64))
         except (TypeError, ValueError):
             raise InvalidRequest(f"{name}: {values!r} is not a list of degrees") from None
     shapes = {name: values.shape for name, values in columns.items()}
@@ -91,7 +95,8 @@ def region(position: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
     given = dict(zip(orders[len(position)], position, strict=True))
     for name, value in named.items():
         if name not in ("region", "coord", "ra", "dec", "size", "box"):
-            raise InvalidRequest(f"{name}: is not a parameter of query")
+            hint = "; the size of a cone is called size" if name == "radius" else ""
+            raise InvalidRequest(f"{name}: is not a parameter of query{hint}")
         if name in given:
             raise InvalidRequest(f"{name}: is given twice")
         given[name] = value
@@ -103,12 +108,12 @@ def region(position: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
         case ["coord"]:
             raise InvalidRequest("size: a search around coord needs one, in degrees")
         case ["box"]:
-            return {"box": tuple(_degrees("box", edge) for edge in given["box"])}
+            return {"box": tuple(degrees("box", edge) for edge in given["box"])}
         case ["coord", "size"]:
             icrs = given["coord"].icrs
-            return {"cone": (_degrees("coord", icrs.ra), _degrees("coord", icrs.dec), _degrees("size", given["size"]))}
+            return {"cone": (degrees("coord", icrs.ra), degrees("coord", icrs.dec), degrees("size", given["size"]))}
         case ["dec", "ra", "size"]:
-            return {"cone": tuple(_degrees(name, given[name]) for name in ("ra", "dec", "size"))}
+            return {"cone": tuple(degrees(name, given[name]) for name in ("ra", "dec", "size"))}
         case names:
             raise InvalidRequest(f"query: {', '.join(names)} do not make a region; give {REGIONS}")
 
@@ -128,7 +133,8 @@ def _vertices(region: Any) -> list[list[float]]:  # noqa: ANN401 - pairs, a flat
     return pairs
 
 
-def _degrees(name: str, value: Any) -> float:  # noqa: ANN401 - a number or an astropy Quantity
+def degrees(name: str, value: Any) -> float:  # noqa: ANN401 - a number or an astropy Quantity
+    """Angle in degrees."""
     try:
         return float(value.to_value("deg") if hasattr(value, "to_value") else value)
     except (TypeError, ValueError):

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from specflight.catalog.identifiers import unpack_specobjid
-from specflight.client._arguments import column_names, positions, region, wanted
+from specflight.client._arguments import column_names, degrees, positions, region, wanted
+from specflight.client._files import writer_of
 from specflight.client._transport import Transport
 from specflight.errors import InvalidRequest
-from specflight.flight.protocol import CATALOGUE_ID, choose_columns, explain_validation
+from specflight.flight.protocol import CATALOGUE_ID, choose_columns, explain_validation, unidentified
 from specflight.flight.requests import MatchRequest, Missing, QueryRequest
 
 __all__ = ["CatalogueClient", "checked"]
@@ -104,6 +102,8 @@ class CatalogueClient:
         offset: int = 0,
         frame: str = "icrs",
         context: str | None = None,
+        profile: str | None = None,
+        timeout: float | None = None,
         explain: bool = False,
         **where: Any,  # noqa: ANN401 - the same by name
     ) -> Any:  # noqa: ANN401 - depends on fields
@@ -137,6 +137,10 @@ class CatalogueClient:
             ``'supergalactic'`` or ``'barycentrictrueecliptic'``. A SkyCoord knows its own.
         context : str or None
             Data set, in place of the client's.
+        profile : str or None
+            Profile of the service; there has to be such a one, and all of them answer alike.
+        timeout : float or None
+            Seconds after which the query fails, in place of the client's.
         explain : bool
             Tell what the query will cost, and do not make it.
 
@@ -154,22 +158,30 @@ class CatalogueClient:
             If there is no such context or catalogue.
         LimitExceeded
             If more rows match than the service gives in one answer.
+        QueryTimeout
+            If it takes too long.
         """
+        if profile not in (None, "default"):
+            self.list_profiles(profile)
+        if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+            raise InvalidRequest(f"timeout: {timeout} is not a number of seconds above 0")
+        write = writer_of(out) if out else None
         names = column_names(fields)
         columns = [CATALOGUE_ID] if names == TUPLE else list(names)
-        if CATALOGUE_ID not in columns:
+        if CATALOGUE_ID not in (name.lower() for name in columns):
             columns.insert(0, CATALOGUE_ID)
         more = {"columns": columns, "order_by": order_by, "limit": limit, "offset": offset}
         request = self._query(position, where, constraint, primary, catalog, frame, context, more)
         if explain:
             return self._transport.act("explain", request.model_dump(mode="json", exclude_none=True))
-        stream = self._transport.stream(request)
+        stream = self._transport.stream(request, timeout=timeout)
         table = pa.Table.from_batches(stream.batches, stream.schema)
         if names == TUPLE:
             parts = unpack_specobjid(_ids(table))
             table = pa.table({name: getattr(parts, name) for name in ("plate", "mjd", "fiberid", "run2d")})
-        if out:
-            return _save(table, Path(out))
+        if write is not None:
+            write(table)
+            return "OK"
         if names == TUPLE:
             return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
         return _ids(table) if names == [CATALOGUE_ID] else table
@@ -184,7 +196,17 @@ class CatalogueClient:
         context: str | None = None,
         **where: Any,  # noqa: ANN401
     ) -> int:
-        """Count the rows that a query finds, without fetching them; the parameters and errors are those of `query`."""
+        """Count the rows that a query finds, without fetching them.
+
+        Parameters
+        ----------
+        *position, constraint, primary, catalog, frame, context, **where
+            As for `query`; a LIMIT in the constraint counts.
+
+        Returns
+        -------
+        int
+        """
         request = self._query(position, where, constraint, primary, catalog, frame, context, {})
         return int(self._transport.act("count", request.model_dump(mode="json", exclude_none=True)))
 
@@ -203,14 +225,14 @@ class CatalogueClient:
         context: str | None = None,
         missing: Missing = "null",
     ) -> pa.Table:
-        """Find the spectra at each position of a list, or the catalogue rows of each id; up to some 100,000 at once.
+        """Find the spectra at each position of a list, or the catalogue rows of each id.
 
         Parameters
         ----------
         ra, dec : array_like of float, shape (n,)
-            Positions in degrees; or one SkyCoord in place of both.
-        radius : float
-            Largest separation in degrees.
+            Positions in degrees; or one SkyCoord in place of both, followed by the radius.
+        radius : float or Quantity
+            Largest separation, in degrees; 30 degrees at most.
         ids : list of ids
             In place of positions.
         nearest : bool
@@ -243,11 +265,13 @@ class CatalogueClient:
         LimitExceeded
             If the list or the answer is longer than the service allows.
         """
+        if hasattr(ra, "icrs") and radius is None:
+            dec, radius = None, dec
         values = {
             "context": context or self.context,
             "catalog": catalog,
-            "frame": frame,
-            "radius": radius,
+            "frame": "icrs" if hasattr(ra, "icrs") else frame,
+            "radius": None if radius is None else degrees("radius", radius),
             "nearest": nearest,
             "columns": column_names(fields),
             "vectors": None
@@ -278,11 +302,13 @@ class CatalogueClient:
         context: str | None,
         more: dict[str, Any],
     ) -> QueryRequest:
+        if not isinstance(constraint, str | None):
+            raise InvalidRequest(f"constraint: {constraint!r} is not a text")
         own_frame = any(hasattr(value, "icrs") for value in (*position, *where.values()))
         values = {
             "context": context or self.context,
             "catalog": catalog or (None if primary else "specobjall"),
-            "where": constraint.strip() or None,
+            "where": (constraint or "").strip() or None,
             "frame": "icrs" if own_frame else frame,
         }
         return checked(QueryRequest, values | region(position, where) | more)
@@ -291,33 +317,6 @@ class CatalogueClient:
 def _ids(table: pa.Table) -> NDArray[np.uint64]:
     column = table[CATALOGUE_ID]
     if column.null_count:
-        raise InvalidRequest(
-            f"fields: {column.null_count} of {len(column)} rows have no specobjid; ask for other fields, or add "
-            "'specobjid IS NOT NULL' to the constraint"
-        )
+        raise InvalidRequest(unidentified("fields", column))
     ids: NDArray[np.uint64] = column.to_numpy()
     return ids
-
-
-def _save(table: pa.Table, path: Path) -> str:
-    """Write a result; the file appears when it is complete."""
-    if "://" in str(path):
-        raise InvalidRequest(f"out: '{path}' is not the name of a local file")
-    writers = {".csv": pyarrow.csv.write_csv, ".parquet": pq.write_table, ".arrow": _write_arrow}
-    write = writers.get(path.suffix.lower())
-    if write is None:
-        raise InvalidRequest(f"out: '{path}' does not end in {', '.join(writers)}")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(table, temporary)
-        temporary.replace(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise InvalidRequest(f"out: '{path}' cannot be written: {error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-    return "OK"
-
-
-def _write_arrow(table: pa.Table, path: Path) -> None:
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table)

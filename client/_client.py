@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from types import TracebackType
 from typing import Any, Literal
 
@@ -47,7 +48,7 @@ class Client(CatalogueClient):
     """
 
     def __init__(self, url: str = "grpc://127.0.0.1:8815", context: str = "default", timeout: float = 60.0) -> None:
-        if not timeout > 0:
+        if not isinstance(timeout, int | float) or not timeout > 0:
             raise InvalidRequest(f"timeout: {timeout} is not a number of seconds above 0")
         super().__init__(connect(url, timeout), context)
         self.url = url
@@ -124,17 +125,20 @@ class Client(CatalogueClient):
         ServiceUnavailable
             If the service cannot be reached, or a broken stream cannot be resumed.
         """
-        kind = _FORMATS.get(str(fmt).lower())
-        if kind is None:
-            raise InvalidRequest(f"fmt: '{fmt}' is not one of {', '.join(_FORMATS.values())}")
+        kind = _format(fmt)
         found = wanted(id_list)
+        if explain:
+            ids = {} if found.upload is None else {"ids": found.upload[CATALOGUE_ID].to_pylist()}
+            asked = (
+                self._originals(found, context, missing)
+                if kind == "FITS"
+                else self._request(kind, found, align, cutout, context, columns, values, missing)
+            )
+            return self._transport.act("explain", asked.model_dump(mode="json", exclude_none=True) | ids)
         if kind == "FITS":
             whole: list[Any] = list(self._fits(found, context, missing))
             return _one(whole) if found.single else whole
         request = self._request(kind, found, align, cutout, context, columns, values, missing)
-        if explain:
-            ids = {} if found.upload is None else {"ids": found.upload[CATALOGUE_ID].to_pylist()}
-            return self._transport.act("explain", request.model_dump(mode="json", exclude_none=True) | ids)
         stream = self._transport.stream(request, found.upload)
         match kind:
             case "arrow":
@@ -180,9 +184,7 @@ class Client(CatalogueClient):
         SpecflightError
             As `getSpec`.
         """
-        kind = _FORMATS.get(str(fmt).lower())
-        if kind is None:
-            raise InvalidRequest(f"fmt: '{fmt}' is not one of {', '.join(_FORMATS.values())}")
+        kind = _format(fmt)
         if kind == "FITS":
             return self._fits(wanted(id_list), context, missing)
         found = wanted(id_list)
@@ -219,10 +221,21 @@ class Client(CatalogueClient):
             | found.fields,
         )
 
+    def _originals(self, found: Wanted, context: str | None, missing: Missing) -> FitsRequest:
+        return checked(FitsRequest, {"context": context or self.context, "missing": missing} | found.fields)
+
     def _fits(self, found: Wanted, context: str | None, missing: Missing) -> Iterator[bytes | None]:
-        values = {"context": context or self.context, "missing": missing}
-        stream = self._transport.stream(checked(FitsRequest, values | found.fields), found.upload)
+        stream = self._transport.stream(self._originals(found, context, missing), found.upload)
         return (original for batch in stream.batches for original in batch.column("fits").to_pylist())
+
+
+def _format(fmt: str) -> str:
+    kind = _FORMATS.get(str(fmt).lower())
+    if kind is None:
+        raise InvalidRequest(f"fmt: '{fmt}' is not one of {', '.join(_FORMATS.values())}")
+    if kind == "pandas" and find_spec("pandas") is None:
+        raise InvalidRequest(f"fmt: '{fmt}' needs the package pandas: install specflight[pandas]")
+    return kind
 
 
 def _one(objects: list[Any]) -> Any:  # noqa: ANN401

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import random
 import re
 import threading
@@ -53,8 +54,17 @@ class Stream:
 class Transport(Protocol):
     """What the client needs of a service."""
 
-    def stream(self, request: Request, upload: pa.Table | None = None) -> Stream:
-        """Answer to a request; `upload` stands in place of the ids, or of the positions, in the request."""
+    def stream(self, request: Request, upload: pa.Table | None = None, timeout: float | None = None) -> Stream:
+        """Answer to a request.
+
+        Parameters
+        ----------
+        request : Request
+        upload : pyarrow.Table or None
+            In place of the ids, or of the positions, in the request.
+        timeout : float or None
+            Deadline of a query in seconds, in place of the transport's.
+        """
 
     def act(self, name: str, body: dict[str, Any]) -> Any:  # noqa: ANN401 - any JSON value
         """Answer of a small question."""
@@ -160,22 +170,22 @@ class FlightTransport:
                 self._recover(client, error, attempt, ATTEMPTS)
         raise AssertionError("unreachable")
 
-    def stream(self, request: Request, upload: pa.Table | None = None) -> Stream:
+    def stream(self, request: Request, upload: pa.Table | None = None, timeout: float | None = None) -> Stream:
         """See `Transport.stream`; a long stream that breaks is resumed where it broke."""
         if isinstance(request, QueryRequest | SpanRequest) or (upload is not None and len(upload) <= SHORT):
-            table = self._whole(request, upload)
+            table = self._whole(request, upload, timeout or self._timeout)
             return Stream(table.schema, iter(table.to_batches()))
         return self._resuming(request, upload)
 
-    def _whole(self, request: Request, upload: pa.Table | None) -> pa.Table:
+    def _whole(self, request: Request, upload: pa.Table | None, timeout: float) -> pa.Table:
         ticket = fl.Ticket(_ticket(request, upload))
-        options = fl.FlightCallOptions(timeout=self._timeout)
+        options = fl.FlightCallOptions(timeout=timeout)
         for attempt in range(ANSWER_ATTEMPTS):
             client = self._connected()
             try:
                 return client.do_get(ticket, options).read_all()
             except pa.ArrowException as error:
-                self._recover(client, error, attempt, ANSWER_ATTEMPTS)
+                self._recover(client, error, attempt, ANSWER_ATTEMPTS, timeout)
         raise AssertionError("unreachable")
 
     def _resuming(self, request: SpectraRequest | FitsRequest | MatchRequest, upload: pa.Table | None) -> Stream:
@@ -240,9 +250,11 @@ class FlightTransport:
                 writer.close()
             raise
 
-    def _recover(self, client: fl.FlightClient, error: Exception, attempt: int, attempts: int) -> None:
+    def _recover(
+        self, client: fl.FlightClient, error: Exception, attempt: int, attempts: int, timeout: float | None = None
+    ) -> None:
         """Wait before another try, or raise what the error means."""
-        ours = _meaning(error, self._url, self._timeout)
+        ours = _meaning(error, self._url, timeout or self._timeout)
         if not isinstance(ours, ServiceUnavailable) or attempt >= attempts - 1:
             raise ours from None
         self._next_endpoint(client)
@@ -306,16 +318,21 @@ class LocalTransport:
     """
 
     def __init__(self, data: Path) -> None:
-        from specflight.flight.actions import act
-        from specflight.flight.service import Service
+        try:
+            from specflight.catalog.database import Cancellation
+            from specflight.flight.actions import act
+            from specflight.flight.service import Service
+        except ModuleNotFoundError as error:
+            raise InvalidRequest(f"url: file:// needs the package {error.name}: install specflight[server]") from None
 
-        self._service, self._act = Service(data), act
+        self._service, self._act, self._cancellation = Service(data), act, Cancellation
         # The database complains at the end of a program that leaves it open.
         self.close = weakref.finalize(self, self._service.close)
 
-    def stream(self, request: Request, upload: pa.Table | None = None) -> Stream:
+    def stream(self, request: Request, upload: pa.Table | None = None, timeout: float | None = None) -> Stream:
         """See `Transport.stream`."""
-        answer = self._service.answer(request, upload)
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        answer = self._service.answer(request, upload, self._cancellation(lambda: time.monotonic() > end))
         return Stream(answer.schema, answer.batches())
 
     def act(self, name: str, body: dict[str, Any]) -> Any:  # noqa: ANN401

@@ -111,7 +111,7 @@ def _fields(body: bytes, **defaults: str | None) -> dict[str, str]:
     try:
         values = json.loads(body or b"{}")
         given = {name: values.get(name, default) for name, default in defaults.items()}
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         raise InvalidRequest(f"body: {body[:80]!r} is not a JSON object") from None
     if unknown := set(values) - set(defaults):
         raise InvalidRequest(f"body: '{min(unknown)}' is not one of {', '.join(defaults)}")

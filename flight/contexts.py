@@ -17,7 +17,7 @@ import numpy as np
 from specflight.catalog.database import open_database
 from specflight.catalog.guard import QueryLimits
 from specflight.catalog.table import CatalogueTable, open_table
-from specflight.errors import DamagedData, NotFound
+from specflight.errors import DamagedData, InvalidRequest, NotFound
 from specflight.flight.archive import FitsArchive
 from specflight.flight.datadir import ContextDirectory, Manifest
 from specflight.flight.joined import JoinedSource
@@ -71,6 +71,11 @@ class Contexts:
         self.data = data.resolve()
         self._root = str(self.data)
         self.settings = settings = load_settings(self.data)
+        if settings.default_context and settings.default_context not in (known := self.names()):
+            there = ", ".join(known) or "none"
+            raise InvalidRequest(
+                f"default_context: there is no context '{settings.default_context}' (there are: {there})"
+            )
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._loaded: dict[str, tuple[tuple[int, int] | None, Context]] = {}
         self._default, self._default_since = "default", -math.inf
@@ -192,8 +197,10 @@ class Contexts:
             The context as the request names it: only `default` and the newest release look elsewhere.
         context : Context
         """
-        names = fallbacks(asked, context.name, self.names(), self.settings)
-        return [other for other in map(self.get, names) if len(other.source.ids)]
+        with_data = sorted(self._with_data(), key=natural_key)
+        names = fallbacks(asked, context.name, with_data, self.settings)
+        # The first scan of an archive takes too long for this request.
+        return [other for other in map(self.get, filter(self.scanned, names)) if len(other.source.ids)]
 
     def table(self, context: Context, catalog: str | None) -> CatalogueTable:
         """Catalogue of a name: of the context, or as ``schema.table`` of any.

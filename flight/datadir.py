@@ -133,7 +133,9 @@ class ContextDirectory:
     """
 
     def __init__(self, data: Path, context: str) -> None:
-        if not _NAME.fullmatch(context) or context in ("default", "archive"):
+        if context in ("default", "archive"):
+            raise InvalidRequest(f"context: the name '{context}' is reserved; choose another")
+        if not _NAME.fullmatch(context):
             raise InvalidRequest(f"context: '{context}' is not a name of lower-case letters, digits and underscores")
         self.context = context
         self.root = data / context

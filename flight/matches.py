@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from specflight.flight.answers import Answer
 from specflight.flight.protocol import CATALOGUE_ID, STATUS_MISSING, STATUS_OK
 from specflight.flight.requests import MatchRequest
 
-__all__ = ["find_matches", "with_vectors"]
+__all__ = ["check_length", "find_matches", "with_vectors"]
 
 _ROW = pa.field("row", pa.int64(), metadata={"description": "number of the row in the list, from 0 on"})
 _SEPARATION = pa.field("separation", pa.float64(), metadata={"unit": "deg", "description": "from the position given"})
@@ -27,7 +27,12 @@ NO_ROW = -1
 
 
 def find_matches(
-    table: CatalogueTable, request: MatchRequest, upload: pa.Table | None, max_list: int, max_rows: int
+    table: CatalogueTable,
+    request: MatchRequest,
+    upload: pa.Table | None,
+    max_list: int,
+    max_rows: int,
+    check: Callable[[], None],
 ) -> pa.Table:
     """Find the rows of a catalogue for each position or identifier of a list.
 
@@ -41,6 +46,8 @@ def find_matches(
         Limit of the list.
     max_rows : int
         Limit of the rows of the answer.
+    check : callable
+        Raises when the time of the request is over.
 
     Returns
     -------
@@ -57,11 +64,11 @@ def find_matches(
     NotFound
         If the request wants an error where nothing is found.
     """
-    columns = request.columns or (CATALOGUE_ID,)
+    columns = tuple(name.lower() for name in request.columns or (CATALOGUE_ID,))
     if CATALOGUE_ID not in columns:
         columns = (CATALOGUE_ID, *columns)
-    if taken := {"row", "separation", "status"} & set(columns):
-        raise InvalidRequest(f"columns: '{min(taken)}' is a column of every match and cannot be one of the catalogue's")
+    if taken := {"row", "separation", "status", *(request.vectors or ())} & set(columns):
+        raise InvalidRequest(f"columns: '{min(taken)}' is another column of this match; query it by itself")
     ids = upload[CATALOGUE_ID] if upload is not None and CATALOGUE_ID in upload.column_names else request.ids
     if ids is not None and table.id_column is None:
         raise InvalidRequest(f"ids: the catalogue {table.name} has no specobjid")
@@ -70,7 +77,7 @@ def find_matches(
     if ids is not None:
         count, matches = _by_ids(table, request, ids, max_list)
     else:
-        count, matches = _by_position(table, request, upload, max_list, max_rows)
+        count, matches = _by_position(table, request, upload, max_list, max_rows, check)
     position, row, separation = _unmatched(request, count, matches)
     if len(row) > max_rows:
         raise LimitExceeded(f"match: {len(row)} rows are more than the limit max_rows = {max_rows}")
@@ -94,21 +101,28 @@ def _by_ids(
     if request.radius is not None:
         raise InvalidRequest(f"radius: {request.radius} has no meaning for ids; leave it out")
     wanted = parse_ids(ids if isinstance(ids, list) else ids.to_pylist() if ids.null_count else ids.to_numpy())
-    _check_length("ids", len(wanted), max_list)
+    check_length("ids", len(wanted), max_list)
     position, row = table.sky.rows_of(pa.array(wanted))
     return len(wanted), Matches(position, row, np.zeros(len(row)))
 
 
 def _by_position(
-    table: CatalogueTable, request: MatchRequest, upload: pa.Table | None, max_list: int, max_rows: int
+    table: CatalogueTable,
+    request: MatchRequest,
+    upload: pa.Table | None,
+    max_list: int,
+    max_rows: int,
+    check: Callable[[], None],
 ) -> tuple[int, Matches]:
     ra, dec = _positions(request, upload)
     if request.radius is None:
         raise InvalidRequest("radius: a match of positions needs one, in degrees")
-    _check_length("ra", len(ra), max_list)
+    check_length("ra", len(ra), max_list)
     if request.frame != "icrs":
         ra, dec = to_icrs(request.frame, ra, dec)
-    found = match_positions(table.sky, ra, dec, request.radius, nearest=request.nearest, max_pairs=max_rows)
+    found = match_positions(
+        table.sky, ra, dec, request.radius, nearest=request.nearest, max_pairs=max_rows, check=check
+    )
     return len(ra), found
 
 
@@ -129,7 +143,8 @@ def _positions(request: MatchRequest, upload: pa.Table | None) -> tuple[NDArray[
     return ra, dec
 
 
-def _check_length(name: str, length: int, limit: int) -> None:
+def check_length(name: str, length: int, limit: int) -> None:
+    """Refuse a list that is empty or too long."""
     if not length:
         raise InvalidRequest(f"{name}: the list to match is empty")
     if length > limit:
@@ -146,7 +161,10 @@ def _unmatched(
         return matches.position, matches.row, matches.separation
     if request.missing == "raise":
         first = int(np.flatnonzero(gone)[0])
-        raise NotFound(f"match: {int(gone.sum())} of {count} entries have none, the first is row {first} of the list")
+        raise NotFound(
+            f"match: {int(gone.sum())} of {count} entries have no match; the first is row {first} of the list, "
+            "counted from 0"
+        )
     holes = np.flatnonzero(gone)
     position = np.concatenate([matches.position, holes])
     row = np.concatenate([matches.row, np.full(len(holes), NO_ROW)])

@@ -35,6 +35,7 @@ __all__ = [
     "grid_loglam",
     "list_of",
     "spectra_schema",
+    "unidentified",
 ]
 
 PIXEL = 1e-4
@@ -246,6 +247,13 @@ def fits_schema(context: str) -> pa.Schema:
         ],
         metadata={METADATA_KEY: json.dumps({"context": context})},
     )
+
+
+def unidentified(name: str, column: pa.ChunkedArray) -> str:
+    """What to say of rows without a specobjid, where identifiers are needed."""
+    if column.null_count == len(column):
+        return f"{name}: none of the {len(column)} rows has a specobjid; ask for other columns of this catalogue"
+    return f"{name}: {column.null_count} of {len(column)} rows have no specobjid; add 'specobjid IS NOT NULL'"
 
 
 def describe(schema: pa.Schema) -> dict[str, Any]:

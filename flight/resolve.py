@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +20,7 @@ from specflight.flight.protocol import CATALOGUE_ID
 from specflight.flight.requests import Missing
 from specflight.flight.source import NO_ID, NOT_FOUND, locate
 
-__all__ = ["Found", "find_spectra", "known_ids", "uploaded_ids"]
+__all__ = ["Found", "find_spectra", "specobjids", "uploaded_ids"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Found:
     found_in: tuple[str, ...] = ()
 
 
-def find_spectra(contexts: Contexts, asked: str, wanted: IdList, missing: Missing) -> Found:
+def find_spectra(contexts: Contexts, asked: str, wanted: IdList, missing: Missing, check: Callable[[], None]) -> Found:
     """Find the spectra that a list names.
 
     Parameters
@@ -54,6 +55,8 @@ def find_spectra(contexts: Contexts, asked: str, wanted: IdList, missing: Missin
         The context as the request names it.
     wanted : IdList
     missing : {'raise', 'null', 'skip'}
+    check : callable
+        Raises when the time of the request is over.
 
     Raises
     ------
@@ -66,7 +69,7 @@ def find_spectra(contexts: Contexts, asked: str, wanted: IdList, missing: Missin
     others: list[Context] | None = None
     ids = wanted.first
     if not wanted.plain:
-        ids, others = _expanded(contexts, asked, context, wanted, missing)
+        ids, others = _expanded(contexts, asked, context, wanted, missing, check)
     rows = locate(context.source, ids)
     found = Found(context, ids, rows)
     gone = rows == NOT_FOUND
@@ -81,17 +84,17 @@ def find_spectra(contexts: Contexts, asked: str, wanted: IdList, missing: Missin
 
 
 def _expanded(
-    contexts: Contexts, asked: str, context: Context, wanted: IdList, missing: Missing
+    contexts: Contexts, asked: str, context: Context, wanted: IdList, missing: Missing, check: Callable[[], None]
 ) -> tuple[NDArray[np.uint64], list[Context] | None]:
     """Specobjids that the entries of a list stand for; those without any are tried in one release after the other."""
     limit = contexts.settings.max_ids
-    found = expand(wanted, context.source.ids, limit)
+    found = expand(wanted, context.source.ids, limit, check)
     if not len(found.unmatched):
         return found.ids, None
     others = contexts.further(asked, context)
     ids, entry, left = found.ids, found.entry, found.unmatched
     for other in others:
-        more = expand(_some(wanted, left), other.source.ids, limit)
+        more = expand(_some(wanted, left), other.source.ids, limit, check)
         ids, entry = np.concatenate([ids, more.ids]), np.concatenate([entry, left[more.entry]])
         left = left[more.unmatched]
     if len(left) and missing == "raise":
@@ -127,19 +130,17 @@ def _unknown(context: Context, what: str, named: list[str]) -> UnknownSpectrum:
     return UnknownSpectrum.among(named, what, context.name)
 
 
-def known_ids(column: pa.ChunkedArray) -> NDArray[np.uint64]:
-    """Identifiers that a query found.
+def specobjids(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Identifiers of a catalogue as such of spectra.
 
     Raises
     ------
     InvalidRequest
-        If some rows have none.
+        If the column holds no whole numbers.
     """
-    if column.null_count:
-        raise InvalidRequest(
-            f"query: {column.null_count} of the {len(column)} rows have no specobjid; add 'specobjid IS NOT NULL'"
-        )
-    return np.asarray(column.to_numpy(), np.uint64)
+    if not (pt.is_integer(column.type) or pt.is_null(column.type)):
+        raise InvalidRequest(f"{name}: the catalogue's specobjid is {column.type}, so it names no spectra")
+    return column.cast(pa.uint64())
 
 
 def uploaded_ids(table: pa.Table) -> IdList:

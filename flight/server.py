@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 
+LONGEST_ERROR = 1000
+"""Characters of an error: gRPC takes some 8 kB, and Flight says it three times."""
+
 ENDPOINT_ROWS = 256
 """Spectra worth an endpoint of their own: below, opening a second stream costs more than it gains."""
 
@@ -54,11 +57,17 @@ def _translated(error: Exception) -> Exception:
     if isinstance(error, SpecflightError):
         status = next(status for kind, status in _STATUS if isinstance(error, kind))
         # The name of the class in front is how a client knows it again.
-        return status(f"{type(error).__name__}: {error}")
+        return status(f"{type(error).__name__}: {_short(str(error))}")
     # The whole story goes to the log, not to strangers.
     log.error("internal error\n%s", "".join(traceback.format_exception(error, limit=50)))
     told: Exception = fl.FlightInternalError(f"SpecflightError: internal error ({type(error).__name__}), see the log")
     return told
+
+
+def _short(text: str) -> str:
+    """Text that fits into the trailers of gRPC, in characters that it takes."""
+    told = text.encode(errors="backslashreplace").decode()
+    return told if len(told) <= LONGEST_ERROR else told[: LONGEST_ERROR - 3] + "..."
 
 
 def _edge(method: Callable[P, R]) -> Callable[P, R]:
@@ -195,11 +204,17 @@ def _read(reader: fl.MetadataRecordBatchReader, limit: int) -> pa.Table:
     """Table that a client sends, of `limit` rows at most."""
     batches: list[pa.RecordBatch] = []
     rows = 0
+    try:
+        schema = reader.schema
+    except (OSError, pa.ArrowException):
+        raise InvalidRequest("ids: no table was sent") from None
+    if twice := {name for name in schema.names if schema.names.count(name) > 1}:
+        raise InvalidRequest(f"ids: the table has two columns '{min(twice)}'")
     while True:
         try:
             batch = reader.read_chunk().data
         except StopIteration:
-            return pa.Table.from_batches(batches, reader.schema)
+            return pa.Table.from_batches(batches, schema)
         batches.append(batch)
         rows += batch.num_rows
         if rows > limit:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from specflight.catalog.database import Cancellation
+from specflight.catalog.database import Cancellation, Deadline
 from specflight.catalog.frames import region_in_icrs
 from specflight.catalog.idlists import IdList
 from specflight.catalog.regions import Box, Cone, Polygon, Region
@@ -20,9 +20,9 @@ from specflight.catalog.table import CatalogueTable
 from specflight.errors import DamagedData, InvalidRequest, LimitExceeded
 from specflight.flight.answers import Answer, fits_answer, span_answer, spectra_answer, table_answer
 from specflight.flight.contexts import Context, Contexts
-from specflight.flight.matches import find_matches, with_vectors
+from specflight.flight.matches import check_length, find_matches, with_vectors
 from specflight.flight.pace import Pace
-from specflight.flight.protocol import CATALOGUE_ID
+from specflight.flight.protocol import CATALOGUE_ID, unidentified
 from specflight.flight.requests import (
     FitsRequest,
     MatchRequest,
@@ -32,7 +32,7 @@ from specflight.flight.requests import (
     SpanRequest,
     SpectraRequest,
 )
-from specflight.flight.resolve import find_spectra, known_ids, uploaded_ids
+from specflight.flight.resolve import find_spectra, specobjids, uploaded_ids
 from specflight.flight.source import NO_ID, NOT_FOUND
 
 __all__ = ["Forecast", "Service"]
@@ -120,12 +120,18 @@ class Service:
                 context = self.contexts.get(request.context)
                 return table_answer(self._rows(context, request, request.columns, cancellation))
             case MatchRequest():
-                return self._match(request, upload)
+                return self._match(request, upload, self._deadline(cancellation))
             case _:
-                return self._spectra(request, self._wanted(request, upload, cancellation))
+                wanted = self._wanted(request, upload, cancellation)
+                return self._spectra(request, wanted, self._deadline(cancellation))
 
-    def _spectra(self, request: SpectraRequest | SpanRequest | FitsRequest, wanted: IdList) -> Answer:
-        found = find_spectra(self.contexts, request.context, wanted, request.missing)
+    def _deadline(self, cancellation: Cancellation | None) -> Deadline:
+        return Deadline(self.contexts.settings.query_seconds, cancellation)
+
+    def _spectra(
+        self, request: SpectraRequest | SpanRequest | FitsRequest, wanted: IdList, deadline: Deadline
+    ) -> Answer:
+        found = find_spectra(self.contexts, request.context, wanted, request.missing, deadline.check)
         match request:
             case SpectraRequest():
                 answer = spectra_answer(request, found)
@@ -147,7 +153,9 @@ class Service:
         if request.query is not None:
             context = self.contexts.get(request.context)
             found = self._rows(context, request.query, (CATALOGUE_ID,), cancellation)[CATALOGUE_ID]
-            ids = known_ids(found)
+            if found.null_count:
+                raise InvalidRequest(unidentified("query", found))
+            ids = specobjids("query", found).to_numpy()
             return IdList(ids, ids)
         wanted = uploaded_ids(upload) if upload is not None else IdList.from_wire(request.ids or [])
         limit = self.contexts.settings.max_ids
@@ -168,15 +176,15 @@ class Service:
             # An ingest that ended in this moment has removed the files of the state before.
             return search(self.contexts.table(self.contexts.get(context.name), query.catalog))
 
-    def _match(self, request: MatchRequest, upload: pa.Table | None) -> Answer:
+    def _match(self, request: MatchRequest, upload: pa.Table | None, deadline: Deadline) -> Answer:
         context, settings = self.contexts.get(request.context), self.contexts.settings
         table = self.contexts.table(context, request.catalog)
-        matches = find_matches(table, request, upload, settings.max_ids, settings.max_rows)
+        matches = find_matches(table, request, upload, settings.max_ids, settings.max_rows, deadline.check)
         if request.vectors is None:
             return table_answer(matches, request.start)
-        ids = matches[CATALOGUE_ID].fill_null(NO_ID).to_numpy()
+        ids = specobjids("columns", matches[CATALOGUE_ID]).fill_null(NO_ID).to_numpy()
         spectra = SpectraRequest(context=request.context, columns=request.vectors, missing="null", start=request.start)
-        return with_vectors(matches, self._spectra(spectra, IdList(ids, ids)), request.start)
+        return with_vectors(matches, self._spectra(spectra, IdList(ids, ids), deadline), request.start)
 
     def count(self, query: Query, context: str, cancellation: Cancellation | None = None) -> int:
         """Number of rows that a query finds, however many they are."""
@@ -189,15 +197,18 @@ class Service:
         """Rows, bytes and time of a request before it is made; a condition is tried on a sample only."""
         match request:
             case QueryRequest():
-                return self._explain_query(request, request.context, request.columns)
+                return self._explain_query(request, request.context, request.columns, cancellation)
             case MatchRequest():
                 rows = len(request.ra or request.ids or ())
+                check_length("ra", rows, self.contexts.settings.max_ids)
                 return Forecast(rows, False, -1, self._search.seconds(rows))
             case _:
                 return self._explain_spectra(request, cancellation)
 
-    def _explain_query(self, query: Query, context: str, columns: tuple[str, ...] | None) -> Forecast:
-        asked = (_region(query), query.where, query.order_by, query.limit, query.offset, columns)
+    def _explain_query(
+        self, query: Query, context: str, columns: tuple[str, ...] | None, cancellation: Cancellation | None
+    ) -> Forecast:
+        asked = (_region(query), query.where, query.order_by, query.limit, query.offset, columns, cancellation)
         guess = self._searched(self.contexts.get(context), query, lambda table: table.estimate(*asked))
         size = round(guess.rows * guess.bytes_per_row)
         seconds = self._search.seconds(guess.candidates) + self._transfer.seconds(size)
@@ -208,7 +219,7 @@ class Service:
     ) -> Forecast:
         search = Forecast(0, True, 0, 0.0)
         if request.query is not None:
-            search = self._explain_query(request.query, request.context, None)
+            search = self._explain_query(request.query, request.context, None, cancellation)
             if not search.exact:
                 # Spectra are known by their ids only: take the mean of all.
                 npix = self.contexts.get(request.context).source.npix
@@ -216,9 +227,10 @@ class Service:
                 size = round(search.rows * 4 * columns * float(npix.mean())) if len(npix) else 0
                 return replace(search, bytes=size, seconds=search.seconds + self._transfer.seconds(size))
         wanted = self._wanted(request, None, cancellation)
-        found = find_spectra(self.contexts, request.context, wanted, "null")
+        deadline = self._deadline(cancellation)
+        found = find_spectra(self.contexts, request.context, wanted, "null", deadline.check)
         missing = int((found.rows == NOT_FOUND).sum())
-        answer = self._spectra(request.model_copy(update={"missing": "null"}), wanted)
+        answer = self._spectra(request.model_copy(update={"missing": "null"}), wanted, deadline)
         seconds = search.seconds + self._transfer.seconds(max(answer.size(), 0))
         return Forecast(answer.rows, True, answer.size(), seconds, missing)
 

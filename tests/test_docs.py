@@ -283,7 +283,7 @@ ALLOWED = {
     "http": ("http", "client", "errors"),
     "tools": ("tools", "http", "client", "flight", "catalog", "errors"),
 }
-LAZY = {("client/_transport.py", "flight.service"), ("client/_transport.py", "flight.actions")}
+LAZY = {("client/_transport.py", name) for name in ("flight.service", "flight.actions", "catalog.database")}
 """For a data directory opened in this process."""
 
 

@@ -371,6 +371,17 @@ def test_other_names_stand_for_identifiers_and_positions(database: Database, tmp
     assert table.query(where=f"q3c_radial_query(ra, dec, {place.ra}, {place.dec}, 0.1)").equals(wanted)
 
 
+def test_an_offset_beyond_all_rows_leaves_none(database: Database, tmp_path: Path) -> None:
+    table = open_rows(pa.table({"v": [3, 1, 2]}), tmp_path, database, id_column=None, ra=None, dec=None)
+    for offset in (3, 2**63, 10**30):
+        assert table.query(where="v > 0", offset=offset, columns=["v"]).num_rows == 0
+
+
+def test_zerr_and_z_err_are_one_column_whatever_the_table_calls_it(database: Database, tmp_path: Path) -> None:
+    table = open_rows(pa.table({"z_err": [0.1, 0.2]}), tmp_path, database, id_column=None, ra=None, dec=None)
+    assert table.query(where="zerr > 0.15", columns=["zerr", "z_err"]).to_pydict() == {"zerr": [0.2], "z_err": [0.2]}
+
+
 def test_a_column_of_that_very_name_comes_before_another_name(database: Database, tmp_path: Path) -> None:
     rows = pa.table({"specobjid": pa.array([7, 8], pa.uint64()), "targetid": [1, 2], "ra": [5, 6]})
     table = open_rows(rows, tmp_path, database, id_column="targetid", ra=None, dec=None)

@@ -15,7 +15,7 @@ from astropy.coordinates import SkyCoord
 
 from specflight.catalog.identifiers import unpack_specobjid
 from specflight.client import Client
-from specflight.errors import InvalidRequest, LimitExceeded, NotFound, UnknownSpectrum
+from specflight.errors import InvalidRequest, LimitExceeded, NotFound, QueryTimeout, UnknownSpectrum
 from specflight.flight.requests import Query
 from specflight.tools.serve import Running
 
@@ -78,6 +78,26 @@ def test_tuples_are_those_of_the_ids(sim_client: Client, table: pa.Table) -> Non
     assert sim_client.query(primary=False, fields="tuple") == expected
 
 
+def test_profile_and_timeout_are_those_of_the_documentation(sim_client: Client, sim_served: Path) -> None:
+    expected = sim_client.query(30.5, 0.0, 0.8).tolist()
+    assert sim_client.query(30.5, 0.0, 0.8, profile="default", timeout=30).tolist() == expected
+    with pytest.raises(NotFound, match="there is no profile 'nosuch'"):
+        sim_client.query(30.5, 0.0, 0.8, profile="nosuch")
+    with pytest.raises(InvalidRequest, match="timeout: 0 is not"):
+        sim_client.query(30.5, 0.0, 0.8, timeout=0)
+    with pytest.raises(QueryTimeout, match="within 1e-06 s"):
+        sim_client.query(30.5, 0.0, 0.8, timeout=1e-6)
+    with Client(f"file://{sim_served}", context="sdss_dr16") as local:
+        assert local.query(30.5, 0.0, 0.8, timeout=30).tolist() == expected
+        with pytest.raises(QueryTimeout):
+            local.query(30.5, 0.0, 0.8, constraint="z > 0.1", timeout=1e-9)
+
+
+def test_names_of_columns_may_have_any_case(sim_client: Client) -> None:
+    assert sim_client.query(fields="SPECOBJID,Z", limit=2).column_names == ["specobjid", "z"]
+    assert sim_client.match(ids=[5], fields="SPECOBJID,Z").column_names == ["row", "status", "specobjid", "z"]
+
+
 def test_a_query_counts_explains_and_fetches_the_same_number(sim_client: Client) -> None:
     for asked in ((), (30.5, 0.0, 0.8), ([(30.0, -0.5), (31.0, -0.5), (30.5, 0.5)],)):
         for constraint in ("", "z > 0.1", "z > 0.1 limit 5", "order by z", "limit 3"):
@@ -101,9 +121,11 @@ def test_a_result_goes_to_a_file(sim_client: Client, tmp_path: Path) -> None:
     assert sim_client.query(fields="tuple", limit=2, out=str(tmp_path / "t.csv")) == "OK"
     assert (tmp_path / "t.csv").read_text().startswith('"plate","mjd","fiberid","run2d"\n')
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.arrow", "a.csv", "a.parquet", "t.csv"]
-    for out, named in (("a.txt", "does not end in"), ("no/such/a.csv", "cannot be written"), ("vos://a.csv", "local")):
+    for out, named in (("a.txt", "does not end in"), ("no/such/a.csv", "no folder"), ("vos://a.csv", "local")):
         with pytest.raises(InvalidRequest, match=named):
             sim_client.query(limit=1, out=out if "://" in out else tmp_path / out)
+    with pytest.raises(InvalidRequest, match="CSV cannot hold the vector column 'spectroflux'"):
+        sim_client.query(limit=1, fields="spectroflux", out=tmp_path / "v.csv")
     assert len(list(tmp_path.iterdir())) == 4
 
 
@@ -112,7 +134,12 @@ def test_a_result_goes_to_a_file(sim_client: Client, tmp_path: Path) -> None:
     [
         ({"constraint": "zz > 1"}, "zz.*did you mean 'z'"),
         ({"constraint": "z > 1; drop table x"}, "second statement"),
+        ({"constraint": 'class = "QSO"'}, "text is written in single quotes|did you mean"),
+        ({"constraint": 5}, "constraint: 5 is not a text"),
+        ({"order_by": "z, nosuch"}, "order_by at character 4: there is no column 'nosuch'"),
         ({"fields": "nosuch"}, "nosuch"),
+        ({"fields": 5}, "fields: 5 is neither names"),
+        ({"ra": 1.0, "dec": 1.0, "radius": 1.0}, "the size of a cone is called size"),
         ({"box": (1, 2, 3)}, "box"),
         ({"box": (1, 2, 80, 100)}, "100"),
         ({"box": (1, 2, 3, 4), "ra": 3.0}, "box, ra do not make a region"),
@@ -184,6 +211,7 @@ def test_getspec_explains_before_it_transfers(sim_client: Client, table: pa.Tabl
     assert told["bytes"] == 4 * sum(len(one) for one in flux)
     assert sim_client.getSpec(Query(limit=3, catalog="specobjall"), explain=True)["rows"] == 3
     assert sim_client.getSpec([("*",)], explain=True)["rows"] == len(table)
+    assert sim_client.getSpec([*ids, 7], fmt="FITS", explain=True)["missing"] == 1
 
 
 # --- match ------------------------------------------------------------------------------------------------------------
@@ -201,6 +229,7 @@ def test_positions_are_matched_in_order_whatever_their_form(sim_client: Client, 
     assert set(expected["z"].to_pylist()) <= set(table["z"].to_numpy()[nearest].tolist()) | set(table["z"].to_pylist())
     for found in (
         sim_client.match(coordinates, radius=1 / 3600, catalog="specobjall", fields="z"),
+        sim_client.match(coordinates, 1 * u.arcsec, catalog="specobjall", fields="z"),
         sim_client.match(list(ra), list(dec), 1 / 3600, catalog="specobjall", fields=["z"]),
         sim_client.match(ra * u.deg, dec * u.deg, 1 / 3600, catalog="specobjall", fields="z"),
         sim_client.match(coordinates.fk5, radius=1 / 3600, catalog="specobjall", fields="z"),

@@ -219,7 +219,7 @@ def test_a_table_without_positions_or_ids_is_queried_by_condition(client: Client
         (lambda: client.match([1.0], [1.0], 0.1, catalog="sdss_dr16.spiders"), "position"),
         (lambda: client.match(ids=[5], catalog="sdss_dr16.spiders"), "specobjid"),
         (lambda: client.query(1.0, 1.0, 0.1, catalog="sdss_dr16.spiders"), "position"),
-        (lambda: client.query(constraint=between, catalog="sdss_dr16.spiders"), "have no specobjid"),
+        (lambda: client.query(constraint=between, catalog="sdss_dr16.spiders"), "none of the 98 rows has a specobjid"),
     )
     for ask, named in faults:
         with pytest.raises(InvalidRequest, match=named):

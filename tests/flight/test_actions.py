@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from specflight.errors import InvalidRequest, NotFound
+from specflight.catalog.database import Cancellation
+from specflight.errors import InvalidRequest, LimitExceeded, NotFound, QueryTimeout
 from specflight.flight.actions import ACTIONS, act
 from specflight.flight.service import Service
 
@@ -111,6 +112,15 @@ def test_explain_tells_rows_bytes_and_seconds_and_what_is_missing(service: Servi
     assert told["bytes"] > 4 * 3000 * told["rows"]
 
 
+def test_explain_is_cancelled_and_keeps_the_limits(service: Service) -> None:
+    query = body(what="query", context="sdss_dr16", where="z > 0")
+    with pytest.raises(QueryTimeout, match="cancelled"):
+        act(service, "explain", query, cancellation=Cancellation(lambda: True))
+    many = [0.0] * 1_000_001
+    with pytest.raises(LimitExceeded, match="1000001 entries are more than the limit max_ids"):
+        act(service, "explain", body(what="match", ra=many, dec=many, radius=1.0))
+
+
 def test_explain_of_a_match_says_what_it_will_be_at_most(service: Service) -> None:
     told = act(service, "explain", body(what="match", ra=[1.0, 2.0], dec=[0.0, 0.0], radius=0.1))
     assert (told["rows"], told["exact"]) == (2, False)
@@ -131,6 +141,7 @@ def test_what_old_clients_write_for_no_context_is_the_default(service: Service, 
         ("reboot", b"", "action: 'reboot' is not one of health, contexts"),
         ("catalogs", b"[]", "body: .* is not a JSON object"),
         ("catalogs", b"{", "body: .* is not a JSON object"),
+        ("catalogs", b"[" * 200_000, "body: .* is not a JSON object"),
         ("catalogs", b'{"context": 3}', "context: expected a text, got 3"),
         ("catalogs", b'{"contxt": "x"}', "body: 'contxt' is not one of context, format"),
         ("contexts", b'{"format": "xml"}', "format: 'xml'"),

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from specflight.errors import InvalidRequest, LimitExceeded, NotFound
+from specflight.catalog.database import Cancellation
+from specflight.errors import InvalidRequest, LimitExceeded, NotFound, QueryTimeout
 from specflight.flight.answers import Answer
 from specflight.flight.requests import MatchRequest, QueryRequest, SpectraRequest
 from specflight.flight.service import Service
@@ -57,7 +58,7 @@ def test_positions_without_a_match_are_null_or_left_out_or_an_error(service: Ser
     assert null["separation"].to_pylist() == [None, 0.0, None]
     skip = match(service, ra=ra, dec=dec, radius=1 / 3600, missing="skip")
     assert skip["row"].to_pylist() == [1]
-    with pytest.raises(NotFound, match="match: 2 of 3 entries have none, the first is row 0"):
+    with pytest.raises(NotFound, match="match: 2 of 3 entries have no match; the first is row 0"):
         match(service, ra=ra, dec=dec, radius=1 / 3600, missing="raise")
     nothing = match(service, ra=[200.0], dec=[-80.0], radius=1 / 3600, columns=("z",))
     assert nothing["z"].to_pylist() == [None]
@@ -131,7 +132,9 @@ def test_an_uploaded_table_stands_in_for_the_list(service: Service, rows: pa.Tab
         ({"ra": [1.0], "dec": [1.0], "radius": 170.0}, "radius"),
         ({"ids": ["M31"]}, "M31"),
         ({"ids": [1], "columns": ("nosuch",)}, "nosuch"),
-        ({"ids": [1], "columns": ("status",)}, "columns: 'status' is a column of every match"),
+        ({"ids": [1], "columns": ("status",)}, "columns: 'status' is another column"),
+        ({"ids": [1], "columns": ("STATUS",)}, "columns: 'status' is another column"),
+        ({"ids": [1], "columns": ("flux",), "vectors": ("flux",)}, "columns: 'flux' is another column"),
         ({"ids": [1], "vectors": ("z",)}, "columns: 'z' is not one of flux"),
     ],
 )
@@ -165,3 +168,15 @@ def test_too_long_a_list_or_an_answer_is_an_error_that_names_the_limit(
             match(limited, ids=rows["specobjid"].to_pylist()[:4])
         with pytest.raises(LimitExceeded, match="3"):
             match(limited, ra=[30.5], dec=[0.0], radius=2.0, nearest=False)
+
+
+def test_a_match_ends_with_the_time_of_a_query(sim_served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPECFLIGHT_QUERY_SECONDS", "1e-9")
+    with closing(Service(sim_served)) as hurried, pytest.raises(QueryTimeout, match="1e-09 s"):
+        match(hurried, ra=[30.5], dec=[0.0], radius=2.0, nearest=False)
+
+
+def test_a_cancelled_match_ends(service: Service) -> None:
+    request = MatchRequest(context="sdss_dr16", ra=[30.5], dec=[0.0], radius=2.0)
+    with pytest.raises(QueryTimeout, match="cancelled"):
+        service.answer(request, cancellation=Cancellation(lambda: True))

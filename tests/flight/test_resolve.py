@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from specflight.catalog.database import Cancellation
 from specflight.catalog.identifiers import unpack_specobjid
-from specflight.errors import InvalidRequest, LimitExceeded, NotFound, UnknownSpectrum
+from specflight.errors import InvalidRequest, LimitExceeded, NotFound, QueryTimeout, UnknownSpectrum
 from specflight.flight.answers import Answer
 from specflight.flight.requests import FitsRequest, Query, SpanRequest, SpectraRequest
 from specflight.flight.service import Service
@@ -135,11 +136,33 @@ def test_a_context_without_data_says_so_and_is_listed(service: Service) -> None:
     assert service.contexts.get("default").name == "sky_dr16"
 
 
+def test_a_context_without_data_is_not_the_newest(releases: Path) -> None:
+    (releases / "specflight.toml").write_text("[contexts.sky_dr17]\n")
+    with closing(Service(releases)) as service:
+        old = ids_of(service, "dr8")[0]
+        found = table(service.answer(SpectraRequest(context="sky_dr16", ids=[old])))
+        assert found["status"].to_pylist() == ["ok"]
+        with pytest.raises(UnknownSpectrum, match="context 'sky_dr17' has no spectra of its own"):
+            service.answer(SpectraRequest(context="sky_dr17", ids=[old]))
+
+
+def test_a_default_that_is_not_there_is_named_at_the_start(releases: Path) -> None:
+    (releases / "specflight.toml").write_text('default_context = "sky_dr99"\n')
+    with pytest.raises(InvalidRequest, match=r"default_context: there is no context 'sky_dr99' .*sky_dr8"):
+        Service(releases)
+
+
 def test_a_list_that_stands_for_too_many_spectra_is_refused(releases: Path) -> None:
     toml = releases / "specflight.toml"
     toml.write_text("max_ids = 4\n")
     with closing(Service(releases)) as service, pytest.raises(LimitExceeded, match="max_ids = 4"):
         service.answer(SpectraRequest(context="sky_dr8", ids=[["*"]]))
+
+
+def test_the_search_for_patterns_ends_when_it_is_cancelled(service: Service) -> None:
+    request = SpectraRequest(context="sky_dr8", ids=[["*", 52000, "1,3"]])
+    with pytest.raises(QueryTimeout, match="cancelled"):
+        service.answer(request, cancellation=Cancellation(lambda: True))
 
 
 def test_uploaded_lists_may_be_numbers_or_texts(service: Service) -> None:

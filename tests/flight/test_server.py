@@ -228,6 +228,7 @@ def test_an_exchange_answers_as_do_get_does(flight: fl.FlightClient, ids: list[i
         ({"ids": [5]}, pa.table({"specobjid": [5]}), pa.ArrowInvalid, "ids: give either a list of ids or a query"),
         ({"what": "query"}, pa.table({"specobjid": [5]}), pa.ArrowInvalid, "what: a query takes no table"),
         ({"context": "nope"}, pa.table({"specobjid": [5] * 300_000}), KeyError, "there is no context 'nope'"),
+        ({}, pa.table([[5], [6]], ["specobjid", "specobjid"]), pa.ArrowInvalid, "two columns 'specobjid'"),
     ],
 )
 def test_a_table_of_ids_at_fault_is_refused_by_value(
@@ -348,6 +349,26 @@ BAD_REQUESTS = [
     (command(what="query", columns=["zz"]), "columns: there is no column 'zz'"),
     (command(what="query", limit=-1), "limit.*-1"),
 ]
+
+
+def test_an_exchange_without_a_table_is_refused(flight: fl.FlightClient) -> None:
+    writer, reader = flight.do_exchange(fl.FlightDescriptor.for_command(command()))
+    writer.done_writing()
+    with pytest.raises(pa.ArrowInvalid, match="ids: no table was sent"):
+        reader.read_all()
+    with suppress(pa.ArrowInvalid):
+        writer.close()
+
+
+@pytest.mark.parametrize("name", ["x" * 100_000, "\n" * 5000, "ü" * 5000])
+def test_a_long_or_odd_error_arrives_with_its_class(flight: fl.FlightClient, name: str) -> None:
+    with pytest.raises(pa.ArrowKeyError, match="NotFound: context: there is no context") as caught:
+        get(flight, json.dumps({"what": "query", "context": name}).encode())
+    assert len(str(caught.value)) < 6000
+    with pytest.raises(pa.ArrowInvalid, match="InvalidRequest: columns: there is no column"):
+        get(flight, command(what="query", columns=[name]))
+    with pytest.raises(pa.ArrowKeyError, match="NotFound: context"):
+        act(flight, "catalogs", b'{"context": "\\ud800"}')
 
 
 @pytest.mark.parametrize(("text", "named"), BAD_REQUESTS)
