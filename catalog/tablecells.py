@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from specflight.errors import InvalidRequest
 
-__all__ = ["BATCH_BYTES", "BATCH_ROWS", "TableFile", "cells", "described", "lower_names", "refuse", "text"]
+__all__ = ["BATCH_BYTES", "BATCH_ROWS", "TableFile", "cells", "described", "lower_names", "queryable", "refuse", "text"]
 
 BATCH_ROWS = 100_000
 BATCH_BYTES = 32 << 20
@@ -92,6 +92,55 @@ def described(name: str, kind: pa.DataType, **stated: str | None) -> pa.Field:
     """
     metadata = {key: value.strip() for key, value in stated.items() if value and value.strip(" -")}
     return pa.field(name, kind, metadata=metadata or None)
+
+
+def queryable(kind: pa.DataType) -> pa.DataType:
+    """Find the type that the catalogue has for values of any type of Arrow's that a Parquet file can hold.
+
+    Parameters
+    ----------
+    kind : pyarrow.DataType
+
+    Returns
+    -------
+    pyarrow.DataType
+        The same where the database and the row store know it, else the next that values can be cast to: single
+        precision for half, decimals of at most 38 digits or else doubles, strings for views and for columns that are
+        all null, what an extension (UUIDs aside) or a dictionary stands for. The same goes for what lists, structs and
+        maps hold.
+
+    Raises
+    ------
+    TypeError
+        If it is, or holds, a view of lists, which Arrow's library cannot turn into lists.
+    """
+    if pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
+        raise TypeError(kind)
+    if isinstance(kind, pa.BaseExtensionType) and kind != pa.uuid():
+        return pa.bool_() if kind == pa.bool8() else queryable(kind.storage_type)
+    if pa.types.is_dictionary(kind):
+        return queryable(kind.value_type)
+    if pa.types.is_struct(kind):
+        return pa.struct([_inner(field) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(_inner(kind.key_field), _inner(kind.item_field), kind.keys_sorted)
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_inner(kind.value_field), kind.list_size)
+    if pa.types.is_list(kind):
+        return pa.list_(_inner(kind.value_field))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_inner(kind.value_field))
+    if pa.types.is_decimal256(kind):
+        return pa.decimal128(kind.precision, kind.scale) if kind.precision <= 38 else pa.float64()
+    return _CASTS.get(kind, kind)
+
+
+_CASTS = {pa.float16(): pa.float32(), pa.binary_view(): pa.binary()}
+_CASTS |= dict.fromkeys((pa.string_view(), pa.null()), pa.string())
+
+
+def _inner(field: pa.Field) -> pa.Field:
+    return pa.field(field.name, queryable(field.type), field.nullable)
 
 
 def cells(values: NDArray[Any], null: NDArray[np.bool_] | None = None) -> pa.Array:

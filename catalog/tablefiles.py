@@ -16,7 +16,7 @@ from tempfile import NamedTemporaryFile
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from specflight.catalog.tablecells import BATCH_BYTES, BATCH_ROWS, TableFile, described, lower_names, refuse
+from specflight.catalog.tablecells import BATCH_BYTES, BATCH_ROWS, TableFile, described, lower_names, queryable, refuse
 from specflight.catalog.tablefits import read_fits
 from specflight.catalog.tabletext import read_text
 from specflight.catalog.tablevo import read_ecsv, read_votable
@@ -115,13 +115,19 @@ def _parquet(path: Path) -> Iterator[TableFile]:
             stated = _by_astropy(file.schema_arrow.metadata or {})
             fields = []
             for name, field in zip(names, stored, strict=True):
-                kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
                 own = {key.decode(): value.decode() for key, value in (field.metadata or {}).items() if key in _STATED}
-                fields.append(described(name, kind, **(stated.get(field.name, {}) | own)))
+                fields.append(described(name, _kind(path, field), **(stated.get(field.name, {}) | own)))
             schema = pa.schema(fields)
             yield TableFile(schema, file.metadata.num_rows, _parquet_batches(path, file, schema))
     except pa.ArrowException as error:
         raise refuse(path, f"cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+
+
+def _kind(path: Path, field: pa.Field) -> pa.DataType:
+    try:
+        return queryable(field.type)
+    except TypeError:
+        raise refuse(path, f"has a column '{field.name}' of {field.type}: write it as lists, not views") from None
 
 
 def _parquet_batches(path: Path, file: pq.ParquetFile, schema: pa.Schema) -> Iterator[pa.RecordBatch]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from specflight.catalog.identifiers import FIBERID, MJD, PLATE, pack_specobjid, run2d_code
 from specflight.errors import InvalidRequest
 
-__all__ = ["IdMaker", "id_maker"]
+__all__ = ["IdMaker", "fibre_columns", "id_maker"]
 
 _NAMES = {"plate": ("plate",), "mjd": ("mjd",), "fiberid": ("fiberid", "fiber")}
 
@@ -76,6 +76,33 @@ class IdMaker:
         return pa.array(ids, mask=~usable)
 
 
+def fibre_columns(schema: pa.Schema) -> tuple[str, str, str] | None:
+    """Find the columns of plate, MJD and fibre.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema
+        As for `id_maker`.
+
+    Returns
+    -------
+    (str, str, str) or None
+        None where one of them is not there.
+    """
+    plain = _plain_names(schema)
+    plate, mjd, fiberid = (next((plain[n] for n in names if n in plain), None) for names in _NAMES.values())
+    return None if plate is None or mjd is None or fiberid is None else (plate, mjd, fiberid)
+
+
+def _plain_names(schema: pa.Schema) -> dict[str, str]:
+    """Columns of integers or text by their names without punctuation."""
+    plain: dict[str, str] = {}
+    for field in schema:
+        if pa.types.is_integer(field.type) or pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+            plain.setdefault(re.sub(r"[^a-z0-9]", "", field.name), field.name)
+    return plain
+
+
 def id_maker(schema: pa.Schema, spectra: NDArray[np.uint64]) -> IdMaker | None:
     """Find the columns that specobjids can be made from.
 
@@ -92,17 +119,13 @@ def id_maker(schema: pa.Schema, spectra: NDArray[np.uint64]) -> IdMaker | None:
     IdMaker or None
         None where plate, MJD or fibre is not there, or the reduction is not and the context has no spectra.
     """
-    plain: dict[str, str] = {}
-    for field in schema:
-        if pa.types.is_integer(field.type) or pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
-            plain.setdefault(re.sub(r"[^a-z0-9]", "", field.name), field.name)
-    plate, mjd, fiberid = (next((plain[n] for n in names if n in plain), None) for names in _NAMES.values())
-    if plate is None or mjd is None or fiberid is None:
+    columns = fibre_columns(schema)
+    if columns is None:
         return None
-    run2d = plain.get("run2d")
+    run2d = _plain_names(schema).get("run2d")
     _, first, counts = np.unique(np.sort(spectra) >> np.uint64(MJD.shift), return_index=True, return_counts=True)
     known = np.sort(spectra)[first[counts == 1]]
-    return IdMaker((plate, mjd, fiberid), run2d, known) if run2d is not None or len(known) else None
+    return IdMaker(columns, run2d, known) if run2d is not None or len(known) else None
 
 
 def _integers(values: pa.Array) -> NDArray[np.int64]:

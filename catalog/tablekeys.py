@@ -14,7 +14,7 @@ from specflight.catalog.allowlist import nearest
 from specflight.catalog.tableids import IdMaker, id_maker
 from specflight.errors import InvalidRequest
 
-__all__ = ["POSITION_NAMES", "TableKeys", "find_keys"]
+__all__ = ["POSITION_NAMES", "TableKeys", "find_keys", "is_number"]
 
 POSITION_NAMES = (
     ("ra", "dec"),
@@ -169,7 +169,7 @@ def _find_position(schema: pa.Schema) -> tuple[str, str] | None:
     main = [next((f.name for f in schema if _is_main(f, *_UCDS[role])), "") for role in ("ra", "dec")]
     pairs = [pair for pair in ((main[0], main[1]), *POSITION_NAMES) if set(pair) <= set(schema.names)]
     for ra, dec in pairs:
-        if all(_is_number(schema.field(name).type) and _in_degrees(schema.field(name)) for name in (ra, dec)):
+        if all(is_number(schema.field(name).type) and _in_degrees(schema.field(name)) for name in (ra, dec)):
             return ra, dec
     return next(iter(pairs), None)
 
@@ -179,12 +179,13 @@ def _is_main(field: pa.Field, words: set[str], old: str) -> bool:
     return ucd == old or words <= set(ucd.split(";"))
 
 
-def _is_number(kind: pa.DataType) -> bool:
+def is_number(kind: pa.DataType) -> bool:
+    """Tell whether a column of some type holds numbers."""
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _in_degrees(field: pa.Field) -> bool:
@@ -201,7 +202,7 @@ def _check_id(field: pa.Field) -> None:
         raise InvalidRequest(
             f"id: the column '{field.name}' holds floats ({field.type}), which lose the last digits of identifiers"
         )
-    if not (_is_number(field.type) or _is_text(field.type)):
+    if not (is_number(field.type) or _is_text(field.type)):
         raise InvalidRequest(f"id: the column '{field.name}' holds {field.type}, not identifiers")
 
 
@@ -209,7 +210,7 @@ def _check_degrees(role: str, field: pa.Field) -> None:
     if not _in_degrees(field):
         unit = field.metadata[b"unit"].decode()
         raise InvalidRequest(f"{role}: the column '{field.name}' is in '{unit}'; convert it to degrees")
-    if not (_is_number(field.type) or _is_text(field.type)):
+    if not (is_number(field.type) or _is_text(field.type)):
         raise InvalidRequest(f"{role}: the column '{field.name}' holds {field.type}, not degrees")
 
 

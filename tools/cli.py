@@ -122,19 +122,34 @@ def _ingest_catalog(
             data, context, catalog, file, ra=ra, dec=dec, id_column=id_column, description=description, progress=show
         )
     print(
-        f"ingested {report.rows:,} rows of {report.columns:,} columns into {catalog.lower()} of context '{context}' "
-        f"in {time.monotonic() - started:.1f} s"
+        f"ingested {_of(report.rows, 'row')} of {_of(report.columns, 'column')} into {catalog.lower()} "
+        f"of context '{context}' in {time.monotonic() - started:.1f} s"
     )
     if report.ra is None:
         print("no positions: it cannot be searched by place; name their columns by --ra and --dec if it has any")
     else:
-        print(f"{report.positions:,} rows have a position: {report.ra}, {report.dec}")
-    if report.id_column is None:
+        print(f"{_having(report.positions)} a position: {report.ra}, {report.dec}")
+    if report.unmatched:
+        names = ", ".join(report.unmatched)
+        print(
+            f"no identifiers: they could not be looked up by {names}, because the context '{context}' has no spectra; "
+            "ingest the table again after them"
+        )
+    elif report.id_column is None:
         print("no identifiers: its rows belong to no spectra; name their column by --id if it has any")
     else:
-        print(f"{report.ids:,} rows have an identifier: {report.id_column}{report.origin and f', {report.origin}'}")
+        print(f"{_having(report.ids)} an identifier: {report.id_column}{report.origin and f', {report.origin}'}")
     if report.primary is not None:
-        print(f"{report.primary:,} rows are its primary view: {context}.specobj")
+        verb = "is" if report.primary == 1 else "are"
+        print(f"{_of(report.primary, 'row')} {verb} its primary view: {context}.specobj")
+
+
+def _of(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def _having(rows: int) -> str:
+    return f"{_of(rows, 'row')} {'has' if rows == 1 else 'have'}"
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from specflight.flight.archive import examine, fits_files, newest
 from specflight.flight.datadir import ContextDirectory, Manifest, TableEntry, adopt, sync
 from specflight.flight.store import INDEX_SCHEMA, read_index
 from specflight.tools.chunks import SOURCE, Chunk, Skipped, SourceFile, StagedChunk, split, stage_chunk
-from specflight.tools.publish import clean, locked, table_entry, writing
+from specflight.tools.publish import clean, drop_if_empty, locked, table_entry, writing
 
 __all__ = ["IngestReport", "ingest"]
 
@@ -101,11 +101,13 @@ def ingest(
     if missing:
         raise InvalidRequest(f"PATH: there is no file or folder {missing[0]}")
     try:
-        with writing(data):
-            directory.spectra.mkdir(parents=True, exist_ok=True)
+        with writing(data), locked(directory):
+            directory.spectra.mkdir(exist_ok=True)
             directory.catalog.mkdir(exist_ok=True)
-            with locked(directory):
+            try:
                 return _ingest(directory, data, paths, workers, progress)
+            finally:
+                drop_if_empty(directory)
     except BrokenProcessPool as error:
         raise SpecflightError(
             "workers: a process was ended from outside; the same command goes on from here"

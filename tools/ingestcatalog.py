@@ -25,11 +25,12 @@ from specflight.catalog.rows import ROW
 from specflight.catalog.table import index_table
 from specflight.catalog.tablecells import BATCH_ROWS
 from specflight.catalog.tablefiles import open_table_file
-from specflight.catalog.tablekeys import TableKeys, find_keys
+from specflight.catalog.tableids import fibre_columns
+from specflight.catalog.tablekeys import TableKeys, find_keys, is_number
 from specflight.errors import InvalidRequest
 from specflight.flight.datadir import ContextDirectory, Manifest, TableEntry
 from specflight.flight.store import read_index
-from specflight.tools.publish import clean, locked, publish_tables, table_entry, writing
+from specflight.tools.publish import clean, drop_if_empty, locked, publish_tables, table_entry, writing
 
 __all__ = ["CatalogReport", "ingest_catalog", "table_key"]
 
@@ -57,6 +58,8 @@ class CatalogReport:
         The columns that were taken for them; None where there are none.
     origin : str
         How the identifiers were made, where they were no column of the file.
+    unmatched : tuple of str
+        Columns of plate, MJD and fibre whose spectra could not be looked up, because the context has none.
     primary : int or None
         Rows of ``specobj``, where it was written as the primary view of the table.
     """
@@ -70,6 +73,7 @@ class CatalogReport:
     ra: str | None
     dec: str | None
     origin: str = ""
+    unmatched: tuple[str, ...] = ()
     primary: int | None = None
 
 
@@ -153,6 +157,7 @@ def ingest_catalog(
         try:
             with TemporaryDirectory(dir=directory.staging, prefix="catalog-") as scratch:
                 staged = _stage(directory, manifest, file, Path(scratch), (ra, dec, id_column), progress)
+                _check_own(context, key, file, staged)
                 tables = {key: _write(directory, manifest, key, staged, description, source)}
                 if key == "specobjall" and _follows(manifest):
                     primary = replace(staged, path=_primary_rows(staged))
@@ -164,8 +169,11 @@ def ingest_catalog(
             with suppress(OSError):
                 clean(directory, directory.manifest())
                 directory.staging.rmdir()
+            if manifest is None:
+                drop_if_empty(directory)
             raise
     keys = staged.keys
+    lonely = keys.id_column is None and (manifest is None or manifest.index is None)
     return CatalogReport(
         table=key,
         rows=staged.rows,
@@ -176,6 +184,7 @@ def ingest_catalog(
         ra=keys.ra,
         dec=keys.dec,
         origin=keys.maker.origin if keys.maker else "",
+        unmatched=fibre_columns(keys.schema) or () if lonely else (),
         primary=sum(part.rows for part in tables["specobj"].files) if len(tables) > 1 else None,
     )
 
@@ -189,6 +198,13 @@ class _Staged:
     rows: int
     positions: int
     ids: int
+
+
+def _check_own(context: str, key: str, file: Path, staged: _Staged) -> None:
+    """Refuse to have a table in the place of the context's own unless it has what everything there relies on."""
+    if key in ("specobj", "specobjall") and not (staged.positions and staged.ids):
+        lack = "identifiers" if staged.positions else "positions"
+        raise InvalidRequest(f"catalog: {file} has no {lack}, so it cannot be {context}.{key}; give it another name")
 
 
 def _stage(
@@ -255,7 +271,7 @@ def _primary_rows(staged: _Staged) -> Path:
     names = {"specobjid": staged.keys.id_column, "ra": staged.keys.ra, "dec": staged.keys.dec}
     names |= {name: name for name in _RANKS if name in staged.keys.schema.names}
     kinds = {role: staged.keys.schema.field(name).type for role, name in names.items() if name is not None}
-    usable = [role for role, kind in kinds.items() if not (pa.types.is_nested(kind) or pa.types.is_string(kind))]
+    usable = [role for role, kind in kinds.items() if pa.types.is_boolean(kind) or is_number(kind)]
     read = pq.read_table(staged.path, columns=[names[role] for role in usable])
     keys = {
         role: read[str(names[role])].cast(pa.float64() if role != "specobjid" else pa.uint64(), safe=False)

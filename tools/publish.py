@@ -18,7 +18,7 @@ from specflight.catalog.hats import ExtractTable, WrittenFile
 from specflight.errors import DamagedData, InvalidRequest, SpecflightError
 from specflight.flight.datadir import ContextDirectory, DataFile, Manifest, TableEntry, sync
 
-__all__ = ["clean", "locked", "publish_tables", "table_entry", "writing"]
+__all__ = ["clean", "drop_if_empty", "locked", "publish_tables", "table_entry", "writing"]
 
 
 @contextmanager
@@ -54,11 +54,22 @@ def locked(directory: ContextDirectory) -> Iterator[None]:
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InvalidRequest(f"context: another ingest of '{directory.context}' is running") from None
+            # another ingest may have dropped the folder since it was opened
+            held = os.path.samestat(os.fstat(handle), directory.root.stat())
+        except (BlockingIOError, FileNotFoundError):
+            held = False
+        if not held:
+            raise InvalidRequest(f"context: another ingest of '{directory.context}' is running")
         yield
     finally:
         os.close(handle)
+
+
+def drop_if_empty(directory: ContextDirectory) -> None:
+    """Remove the folder of a context that has come to nothing, unless something is in it; call it in `locked`."""
+    for folder in (directory.staging, directory.spectra, directory.catalog, directory.root):
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def table_entry(

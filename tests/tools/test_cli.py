@@ -92,18 +92,21 @@ def test_an_ingested_catalogue_is_told_by_its_rows_and_by_the_columns_that_were_
     status, text = run(*arguments, "--catalog", "DESI.Table", "--id", "targetid", "--description", "Targets")
     assert status == 0
     assert "ingested 2 rows of 4 columns into desi.table of context 'desi'" in text
-    assert "1 rows have a position: radeg, dedeg" in text
+    assert "1 row has a position: radeg, dedeg" in text
     assert "2 rows have an identifier: targetid" in text
     status, text = run(*arguments, "--catalog", "vac.t", "--ra", "RAdeg", "--dec", "z")
     assert status == 0
-    assert "1 rows have a position: radeg, z" in text
+    assert "1 row has a position: radeg, z" in text
     assert "no identifiers: its rows belong to no spectra" in text
     file.write_text("plate,mjd,fiberid,run2d\n266,51630,1,26\n")
-    status, text = run(*arguments, "--catalog", "desi.specobjall")
+    status, text = run(*arguments, "--catalog", "vac.fibres")
     assert status == 0
     assert "no positions: it cannot be searched by place" in text
-    assert "1 rows have an identifier: specobjid, packed from plate, mjd and fiberid with run2d" in text
-    assert "1 rows are its primary view: desi.specobj" in text
+    file.write_text("plate,mjd,fiberid,run2d,ra,dec\n266,51630,1,26,10,20\n")
+    status, text = run(*arguments, "--catalog", "desi.specobjall")
+    assert status == 0
+    assert "1 row has an identifier: specobjid, packed from plate, mjd and fiberid with run2d" in text
+    assert "1 row is its primary view: desi.specobj" in text
 
 
 @pytest.mark.parametrize(

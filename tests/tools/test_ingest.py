@@ -481,8 +481,23 @@ def test_a_path_that_does_not_exist_is_an_error_before_anything_is_done(files: l
 def test_a_name_that_no_context_can_have_is_an_error(files: list[Path], tmp_path: Path, name: str) -> None:
     status, output = command(tmp_path / "data", files[0], context=name)
     assert status == 2
-    assert f"context: '{name}' is not a name of lower-case letters, digits and underscores" in output
+    reason = (
+        "is reserved"
+        if name in ("default", "archive")
+        else "is not a name of lower-case letters, digits and underscores"
+    )
+    assert "context: " in output
+    assert f"'{name}' {reason}" in output
     assert not (tmp_path / "data").exists()
+
+
+def test_an_ingest_that_takes_nothing_leaves_no_folder_of_the_context(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/odd.fits").write_bytes(b"no FITS")
+    status, output = command(tmp_path / "data", tmp_path / "tree", context="odd")
+    assert status == 1
+    assert "odd.fits" in output
+    assert list((tmp_path / "data").iterdir()) == []
 
 
 def off_grid(hdus: fits.HDUList) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from decimal import Decimal as D
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -18,7 +19,9 @@ import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 
+from specflight.catalog.database import open_database
 from specflight.catalog.identifiers import pack_specobjid, unpack_specobjid
+from specflight.catalog.table import QueryLimits, open_table
 from specflight.catalog.tableids import id_maker
 from specflight.catalog.tablekeys import POSITION_NAMES, find_keys
 from specflight.errors import DamagedData, InvalidRequest
@@ -148,10 +151,12 @@ def test_ids_of_a_catalogue_without_run2d_are_those_of_the_contexts_spectra(
     real_data: Path, sim_tree: dict[str, Path], tmp_path: Path
 ) -> None:
     file = real_data / "catalog/cat_boss_test1.fits.gz"
-    assert take(tmp_path, "qso.dr12q", file) == CatalogReport("qso.dr12q", 140, 23, 140, 0, None, "ra", "dec")
+    fibre = ("plate", "mjd", "fiberid")
+    expected = CatalogReport("qso.dr12q", 140, 23, 140, 0, None, "ra", "dec", unmatched=fibre)
+    assert take(tmp_path, "qso.dr12q", file) == expected
     ingest(tmp_path, CONTEXT, [sim_tree[CONTEXT]], workers=1)
     report = take(tmp_path, "qso.dr12q", file)
-    assert (report.id_column, report.columns) == ("specobjid", 24)
+    assert (report.id_column, report.columns, report.unmatched) == ("specobjid", 24, ())
     ids = table(tmp_path, "specobjall")["specobjid"].to_numpy()
     parts = unpack_specobjid(ids)
     with fits.open(file) as hdus:
@@ -217,7 +222,7 @@ def test_what_is_no_identifier_or_position_is_named(tmp_path: Path, text: str, o
     with pytest.raises(InvalidRequest) as caught:
         take(tmp_path / "data", "vac.t", csv(tmp_path, text), **options)
     assert words in str(caught.value)
-    assert left(tmp_path / "data") == {CONTEXT, f"{CONTEXT}/catalog"}
+    assert left(tmp_path / "data") == set()
 
 
 def left(data: Path) -> set[str]:
@@ -313,6 +318,110 @@ def test_units_lists_and_uint64_reach_the_table(tmp_path: Path) -> None:
     assert (metadata[b"unit"], metadata[b"description"]) == (b"nmgy", b"Fluxes")
 
 
+COLUMNS: dict[str, tuple[pa.Array, pa.DataType, str]] = {
+    "float16": (pa.array([1.5, None, 2], pa.float16()), pa.float32(), "{} > 1.75"),
+    "decimal32": (pa.array([D("1.5"), None, D(2)], pa.decimal32(5, 2)), pa.decimal32(5, 2), "{} > 1.75"),
+    "decimal64": (pa.array([D("1.5"), None, D(2)], pa.decimal64(12, 2)), pa.decimal64(12, 2), "{} > 1.75"),
+    "decimal128": (pa.array([D("1.5"), None, D(2)], pa.decimal128(38, 2)), pa.decimal128(38, 2), "{} > 1.75"),
+    "decimal256": (pa.array([D("1.5"), None, D(2)], pa.decimal256(38, 2)), pa.decimal128(38, 2), "{} > 1.75"),
+    "decimal256_long": (pa.array([D("1.5"), None, D(2)], pa.decimal256(50, 2)), pa.float64(), "{} > 1.75"),
+    "large_string": (pa.array(["a", None, "c"], pa.large_string()), pa.large_string(), "{} = 'c'"),
+    "string_view": (pa.array(["a", None, "c"], pa.string_view()), pa.string(), "{} = 'c'"),
+    "binary": (pa.array([b"a", None, b"c"]), pa.binary(), "{} = 'c'"),
+    "large_binary": (pa.array([b"a", None, b"c"], pa.large_binary()), pa.large_binary(), "{} = 'c'"),
+    "binary_view": (pa.array([b"a", None, b"c"], pa.binary_view()), pa.binary(), "{} = 'c'"),
+    "fixed_binary": (pa.array([b"ab", None, b"cd"], pa.binary(2)), pa.binary(2), "{} = 'cd'"),
+    "dictionary": (pa.array(["a", None, "c"]).dictionary_encode(), pa.string(), "{} = 'c'"),
+    "codes": (pa.array([1, None, 3]).dictionary_encode(), pa.int64(), "{} > 1"),
+    "boolean": (pa.array([False, None, True]), pa.bool_(), "{}"),
+    "nothing": (pa.nulls(3), pa.string(), "{} IS NULL AND n = 3"),
+    "seconds": (pa.array([1, None, 10**9], pa.timestamp("s")), pa.timestamp("ms"), "{} > '2001-01-01'"),
+    "micros": (pa.array([1, None, 10**15], pa.timestamp("us")), pa.timestamp("us"), "{} > '2001-01-01'"),
+    "nanos": (pa.array([1, None, 10**18], pa.timestamp("ns")), pa.timestamp("ns"), "{} > '2001-01-01'"),
+    "utc": (pa.array([1, None, 10**15], pa.timestamp("us", "UTC")), pa.timestamp("us", "UTC"), "{} > '2001-01-01'"),
+    "duration": (pa.array([1, None, 90], pa.duration("s")), pa.duration("s"), "{} > '1 minute'"),
+    "duration_ns": (pa.array([1, None, 90 * 10**9], pa.duration("ns")), pa.duration("ns"), "{} > '1 minute'"),
+    "date": (pa.array([1, None, 20000], pa.date32()), pa.date32(), "{} > '2001-01-01'"),
+    "date64": (pa.array([0, None, 20000 * 86_400_000], pa.date64()), pa.date32(), "{} > '2001-01-01'"),
+    "time32": (pa.array([1, None, 7200], pa.time32("s")), pa.time32("ms"), "{} > '01:00'"),
+    "time64": (pa.array([1, None, 7200 * 10**9], pa.time64("ns")), pa.time64("ns"), "{} > '01:00'"),
+    "vector": (pa.array([[1], None, [3]], pa.list_(pa.int32())), pa.list_(pa.int32()), "{}[1] > 1"),
+    "large_vector": (pa.array([[1], None, [3]], pa.large_list(pa.int32())), pa.large_list(pa.int32()), "{}[1] > 1"),
+    "pair": (pa.array([[1, 2], None, [3, 4]], pa.list_(pa.int32(), 2)), pa.list_(pa.int32(), 2), "{}[2] > 2"),
+    "halves": (pa.array([[1], None, [3]], pa.list_(pa.float16())), pa.list_(pa.float32()), "{}[1] > 1"),
+    "long": (pa.array([[D(1)], None, [D(3)]], pa.list_(pa.decimal256(50))), pa.list_(pa.float64()), "{}[1] > 1"),
+    "views": (pa.array([["a"], None, ["c"]], pa.list_(pa.string_view())), pa.list_(pa.string()), "{}[1] = 'c'"),
+    "nothings": (pa.array([[None], None, [None, None]]), pa.list_(pa.string()), "{}[1] IS NULL AND n = 3"),
+    "words": (
+        pa.ListArray.from_arrays([0, 1, 1, 2], pa.array(["a", "c"]).dictionary_encode()),
+        pa.list_(pa.string()),
+        "{}[1] = 'c'",
+    ),
+    "matrix": (pa.array([[[1]], None, [[3]]]), pa.list_(pa.list_(pa.int64())), "{} IS NOT NULL AND n = 3"),
+    "struct": (
+        pa.array([{"x": 1}, None, {"x": 3}], pa.struct([("x", pa.float16())])),
+        pa.struct([("x", pa.float32())]),
+        "{} IS NOT NULL AND n = 3",
+    ),
+    "map": (
+        pa.array([[("a", 1)], None, [("c", 3)]], pa.map_(pa.string_view(), pa.float16())),
+        pa.map_(pa.string(), pa.float32()),
+        "{} IS NOT NULL AND n = 3",
+    ),
+    "uuid": (pa.array([bytes(16), None, b"\1" * 16], pa.uuid()), pa.uuid(), f"{{}} = '{'01' * 16}'"),
+    "bool8": (pa.ExtensionArray.from_storage(pa.bool8(), pa.array([0, None, 1], pa.int8())), pa.bool_(), "{}"),
+    "json": (
+        pa.ExtensionArray.from_storage(pa.json_(), pa.array(["1", None, "{}"])),
+        pa.string(),
+        "{} = '{{}}'",
+    ),
+    "opaque": (
+        pa.ExtensionArray.from_storage(pa.opaque(pa.float16(), "half", "us"), pa.array([1, None, 3], pa.float16())),
+        pa.float32(),
+        "{} > 1",
+    ),
+    "tensor": (
+        pa.ExtensionArray.from_storage(
+            pa.fixed_shape_tensor(pa.float32(), [2]), pa.array([[1, 2], [0, 0], [3, 4]], pa.list_(pa.float32(), 2))
+        ),
+        pa.list_(pa.float32(), 2),
+        "{}[2] > 2",
+    ),
+}
+"""Columns of three rows by their names, their types as they are served, and a condition that finds the third row."""
+
+
+def test_a_parquet_column_of_any_type_can_be_queried(tmp_path: Path) -> None:
+    rows = {"n": pa.array([1, 2, 3]), **{name: array for name, (array, _, _) in COLUMNS.items()}}
+    pq.write_table(pa.table(rows), tmp_path / "t.parquet")
+    assert take(tmp_path, "vac.t", tmp_path / "t.parquet").rows == 3
+    assert check(tmp_path).faults == ()
+    directory, live = ContextDirectory(tmp_path, CONTEXT), manifest(tmp_path)
+    folder, files = directory.table_folder(live, "vac.t"), directory.table_files(live, "vac.t")
+    with open_database("500MB", tmp_path, 1) as database:
+        nothing: dict[str, None] = {"id_column": None, "ra": None, "dec": None}
+        found = open_table("vac.t", folder, files, database, QueryLimits(), description="", **nothing)
+        assert found.schema.names == list(rows)
+        for name, (array, kind, condition) in COLUMNS.items():
+            assert found.schema.field(name).type == kind, name
+            assert found.query(where=condition.format(f'"{name}"'), columns=["n"])["n"].to_pylist() == [3], name
+            known = [i + 1 for i, valid in enumerate(array.is_valid().to_pylist()) if valid]
+            assert found.query(where=f'"{name}" IS NOT NULL', columns=["n"])["n"].to_pylist() == known, name
+            values = found.query(columns=[name])[name]
+            values.validate(full=True)
+            assert values.to_pylist() == array.cast(kind).to_pylist(), name
+            assert found.estimate(where=condition.format(f'"{name}"'), columns=[name]).rows == 1
+
+
+@pytest.mark.parametrize("kind", [pa.list_view(pa.int32()), pa.large_list_view(pa.int32())])
+def test_a_parquet_column_that_holds_views_of_lists_is_refused_by_its_name(tmp_path: Path, kind: pa.DataType) -> None:
+    cells = pa.array([{"v": [1]}], pa.struct([("v", kind)]))
+    pq.write_table(pa.table({"n": [1], "Cells": cells}), tmp_path / "t.parquet")
+    with pytest.raises(InvalidRequest, match=r"has a column 'Cells' of struct<.*list_view<.*: write it as lists"):
+        take(tmp_path / "data", "vac.t", tmp_path / "t.parquet")
+    assert left(tmp_path / "data") == set()
+
+
 def test_a_table_of_no_rows_is_taken(tmp_path: Path) -> None:
     report = take(tmp_path / "data", "vac.t", csv(tmp_path, "specobjid,ra,dec\n"))
     assert (report.rows, report.ids, report.positions) == (0, 0, 0)
@@ -387,6 +496,26 @@ def test_a_specobj_of_its_own_is_not_replaced_by_a_view(tmp_path: Path) -> None:
     assert take(data, "other.specobjall", csv(tmp_path, "specobjid\n8\n")).primary is None
 
 
+def test_a_table_without_positions_or_ids_cannot_be_the_contexts_own(real_data: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    platelist = real_data / "catalog/platelist_7102.fits"
+    with pytest.raises(
+        InvalidRequest, match=r"platelist_7102.fits has no positions, so it cannot be sdss_dr16.specobj"
+    ):
+        take(data, "sdss_dr16.specobj", platelist)
+    assert left(data) == set()
+    take(data, "sdss_dr16.specobj", csv(tmp_path, "specobjid,ra,dec\n1,10,20\n"))
+    before, live = left(data), manifest(data)
+    for name in ("specobj", "specObjAll"):
+        with pytest.raises(InvalidRequest, match=f"has no positions, so it cannot be sdss_dr16.{name.lower()}; give"):
+            take(data, f"sdss_dr16.{name}", platelist)
+        with pytest.raises(InvalidRequest, match=f"t.csv has no identifiers, so it cannot be sdss_dr16.{name.lower()}"):
+            take(data, f"sdss_dr16.{name}", csv(tmp_path, "z,ra,dec\n1,10,20\n"))
+    assert (left(data), manifest(data)) == (before, live)
+    assert table(data, "specobj")["specobjid"].to_pylist() == [1]
+    assert take(data, "other.specobj", platelist).rows == 1
+
+
 def test_spectra_and_catalogues_live_side_by_side(sim_tree: dict[str, Path], tmp_path: Path) -> None:
     file = csv(tmp_path, "specobjid,ra,dec\n7,10,20\n8,10,21\n")
     data = tmp_path / "data"
@@ -441,7 +570,7 @@ def test_a_full_disk_is_an_error_and_later_the_same_ingest_goes_through(tmp_path
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)
-    assert left(data) == {CONTEXT, f"{CONTEXT}/catalog"}
+    assert left(data) == set()
     assert take(data, "vac.t", file).rows == table(data, "vac.t").num_rows == 20_000
 
 
@@ -454,6 +583,32 @@ def test_a_second_ingest_of_a_context_at_once_is_refused(tmp_path: Path) -> None
             take(tmp_path / "data", "vac.t", csv(tmp_path, "a\n1\n"))
     finally:
         os.close(handle)
+
+
+def test_a_first_ingest_that_fails_leaves_what_is_not_its_own(tmp_path: Path) -> None:
+    chunk = tmp_path / "data" / CONTEXT / ".staging" / "chunk.json"
+    chunk.parent.mkdir(parents=True)
+    chunk.write_text("{}")  # an interrupted ingest of spectra
+    before = left(tmp_path / "data")
+    with pytest.raises(InvalidRequest, match="has 1 values in line 2"):
+        take(tmp_path / "data", "vac.t", csv(tmp_path, "a,b\n1\n"))
+    assert left(tmp_path / "data") == before
+
+
+def test_a_folder_that_another_ingest_drops_meanwhile_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, flock = tmp_path / "data", fcntl.flock
+
+    def dropped(handle: int, operation: int) -> None:
+        (data / CONTEXT).rmdir()
+        flock(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", dropped)
+    with pytest.raises(InvalidRequest, match=f"another ingest of '{CONTEXT}' is running"):
+        take(data, "vac.t", csv(tmp_path, "a\n1\n"))
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert take(data, "vac.t", csv(tmp_path, "a\n1\n")).rows == 1
 
 
 BEFORE, AFTER = -1, -2
