@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from specflight.catalog.columns import Columns
@@ -46,7 +47,7 @@ def join_clause(
     clause = _guard(columns, limits, where or "")
     sort = GuardedClause()
     if order_by and order_by.strip():
-        sort = _guard(columns, limits, f"ORDER BY {order_by}")
+        sort = _sort_keys(columns, limits, order_by)
     if sort.limit is not None or sort.offset is not None:
         raise InvalidRequest(f"order_by: '{order_by}' holds more than sort keys; give limit and offset by themselves")
     if sort.lists or sort.sky:
@@ -68,7 +69,21 @@ def join_clause(
     )
 
 
+def _sort_keys(columns: Columns, limits: QueryLimits, order_by: str) -> GuardedClause:
+    """Guard sort keys; what is said of them counts from their own first character."""
+    prefix = "ORDER BY "
+    try:
+        return _guard(columns, limits, prefix + order_by)
+    except InvalidRequest as error:
+        place = re.fullmatch(r"where(?: at character (\d+))?: (.*)", str(error), re.DOTALL)
+        if place is None:
+            raise
+        where = f" at character {max(int(place[1]) - len(prefix), 1)}" if place[1] else ""
+        raise InvalidRequest(f"order_by{where}: {place[2]}") from None
+
+
 def _guard(columns: Columns, limits: QueryLimits, text: str) -> GuardedClause:
     kinds = {name: field.type for name, field in columns.fields.items()}
-    table = columns.table.rpartition(".")[2]
-    return guard_where(text, kinds, limits, table, aliases=columns.aliases, position=columns.position)
+    return guard_where(
+        text, kinds, limits, columns.table, aliases=columns.aliases, position=columns.position, sizes=columns.sizes
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -23,24 +23,27 @@ class Columns:
     Attributes
     ----------
     table : str
-        Name of the table, for messages.
+        Name of the table, with its schema if it has one.
     fields : mapping of str to pyarrow.Field
     id_column : str or None
         The column of identifiers.
     position : (str, str) or None
         Those of right ascension and declination in degrees.
+    sizes : mapping of str to int
+        Bytes of the longest text in each column of texts, as `RowStore` knows them.
     """
 
     table: str
     fields: Mapping[str, pa.Field]
     id_column: str | None
     position: tuple[str, str] | None
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def aliases(self) -> dict[str, str]:
         """Names that stand for a column where no column is called so: those of the service's own tables."""
         ra, dec = self.position or (None, None)
-        meant = {ID: self.id_column, "ra": ra, "dec": dec, "z_err": "zerr"}
+        meant = {ID: self.id_column, "ra": ra, "dec": dec, "z_err": "zerr", "zerr": "z_err"}
         there = {alias: name for alias, name in meant.items() if name is not None and name in self.fields}
         return {alias: name for alias, name in there.items() if alias not in self.fields}
 

@@ -13,7 +13,7 @@ _OPERATIONS: dict[type[exp.Expr], Callable[[float, float], float]] = {
     exp.Add: lambda a, b: a + b,
     exp.Sub: lambda a, b: a - b,
     exp.Mul: lambda a, b: a * b,
-    exp.Pow: lambda a, b: float(a) ** b,
+    exp.Pow: lambda a, b: math.pow(a, b),
 }
 _CASTS: dict[exp.DType, Callable[[float], float]] = {
     exp.DType.SMALLINT: round,
@@ -43,10 +43,16 @@ def constant(node: exp.Expr) -> int | float | None:
         value = _value(node)
     except (ValueError, ArithmeticError):
         return None
-    return None if value is None or isinstance(value, complex) else value
+    return value
 
 
 def _value(node: exp.Expr) -> int | float | None:
+    """Calculate; a whole number that the database has no type for goes on as a float."""
+    value = _calculated(node)
+    return float(value) if value is not None and abs(value) >= 2**127 else value
+
+
+def _calculated(node: exp.Expr) -> int | float | None:
     kind = type(node)
     if kind is exp.Literal:
         if node.name.isdigit() and not node.is_string:

@@ -16,7 +16,7 @@ import pyarrow as pa
 __all__ = ["open_derived", "write_derived"]
 
 _METADATA_KEY = b"specflight.parquet"
-_LAYOUT = b"2:"  # raised when a derived file gets other columns, so that older ones are written anew
+_LAYOUT = b"3:"  # raised when a derived file gets other columns or metadata, so that older ones are written anew
 
 
 def write_derived(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], files: Sequence[Path]) -> None:
@@ -28,6 +28,7 @@ def write_derived(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatc
     schema : pyarrow.Schema
         Of every batch. Its own metadata is not kept, that of its fields is.
     batches : iterable of pyarrow.RecordBatch
+        The metadata of a batch's schema is kept as that of the batch.
     files : sequence of Path
         The Parquet files that the batches come from.
     """
@@ -37,7 +38,8 @@ def write_derived(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatc
         with temporary.open("wb") as sink:
             with pa.ipc.new_file(sink, stamped) as writer:
                 for batch in batches:
-                    writer.write_batch(batch.replace_schema_metadata(stamped.metadata))
+                    own = batch.schema.metadata
+                    writer.write_batch(batch.replace_schema_metadata(stamped.metadata), custom_metadata=own)
             sink.flush()
             os.fsync(sink.fileno())
         temporary.replace(path)

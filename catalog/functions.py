@@ -99,7 +99,6 @@ def _check_kinds(r: Rebuilder, node: exp.Expr, name: str, takes: str, pieces: Se
 def _plain(r: Rebuilder, node: exp.Expr, name: str, known: Function, pieces: Sequence[Piece]) -> Piece:
     """Call a function that DuckDB has, too."""
     _check_kinds(r, node, name, known.takes, pieces)
-    size = sum(piece.size for piece in pieces)
     if known.gives == "same":
         if known.takes == "a":
             kind, values = alternatives(r, node, pieces)
@@ -112,7 +111,16 @@ def _plain(r: Rebuilder, node: exp.Expr, name: str, known: Function, pieces: Seq
         sql = defined(written[0], known.undefined, known.sql)
     if known.gives == "math":
         return Piece(sql, "numeric" if _is_numeric(pieces) else "float")
-    return Piece(sql, known.gives, size=size)
+    return Piece(sql, known.gives, size=_size(name, pieces) if known.gives == "text" else 0)
+
+
+def _size(name: str, pieces: Sequence[Piece]) -> int:
+    """Bytes of a text at most; a character has up to four."""
+    if name in ("left", "right") and pieces[1].sql.isdigit():
+        return min(pieces[0].size, 4 * int(pieces[1].sql))
+    if name == "translate" and not (pieces[2].literal or "€").isascii():
+        return 4 * pieces[0].size
+    return pieces[0].size
 
 
 def _is_numeric(pieces: Sequence[Piece]) -> bool:
@@ -215,10 +223,12 @@ def _substring(r: Rebuilder, node: exp.Expr, arguments: Sequence[exp.Expr]) -> P
     _check_kinds(r, node, "substring", "ti", pieces)
     text = text_of(r, node, pieces[0])
     start = f"CAST(TRY_CAST({r.again(node, pieces[1])} AS INTEGER) AS BIGINT)"
+    size = pieces[0].size
     if len(pieces) == 3:
+        size = min(size, 4 * int(pieces[2].sql)) if pieces[2].sql.isdigit() else size
         end = f"({start} + TRY_CAST({r.again(node, pieces[2])} AS INTEGER) - 1)"
         text = f"left({text}, CASE WHEN {end} < 0 THEN 0 ELSE {end} END)"
-    return Piece(f"substring({text}, CASE WHEN {start} < 1 THEN 1 ELSE {start} END)", "text", size=pieces[0].size)
+    return Piece(f"substring({text}, CASE WHEN {start} < 1 THEN 1 ELSE {start} END)", "text", size=size)
 
 
 def _split_part(r: Rebuilder, node: exp.Expr, arguments: Sequence[exp.Expr]) -> Piece:
@@ -246,7 +256,7 @@ def _pad(name: str) -> Builder:
         count = _count(r, node, name, arguments[1])
         if fill and not fill[0].literal:
             r.refuse(node, f"{name} takes the characters to fill with in quotes")
-        return Piece(f"{name}({text.sql}, {count}, {fill[0].sql if fill else quoted(' ')})", "text", size=count)
+        return Piece(f"{name}({text.sql}, {count}, {fill[0].sql if fill else quoted(' ')})", "text", size=4 * count)
 
     return build
 
@@ -255,7 +265,7 @@ def _replace(r: Rebuilder, node: exp.Expr, arguments: Sequence[exp.Expr]) -> Pie
     text, old, new = _texts(r, node, "replace", arguments)
     if old.literal is None or new.literal is None:
         r.refuse(node, "replace takes what it looks for and what it puts there in quotes")
-    growth = -(-len(new.literal) // max(len(old.literal), 1))
+    growth = -(-new.size // max(old.size, 1))
     return Piece(f"replace({text.sql}, {old.sql}, {new.sql})", "text", size=text.size * max(growth, 1))
 
 
@@ -263,7 +273,7 @@ def _chr(r: Rebuilder, node: exp.Expr, arguments: Sequence[exp.Expr]) -> Piece:
     code = constant(arguments[0])
     if not isinstance(code, int) or not 0 < code < 0x110000 or 0xD800 <= code < 0xE000:
         r.refuse(node, "chr takes the number of a character, written out")
-    return Piece(quoted(chr(code)), "text", size=1)
+    return Piece(quoted(chr(code)), "text", size=4)
 
 
 _SPECIAL: dict[str, tuple[int, int, Builder]] = {

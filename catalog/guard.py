@@ -16,7 +16,7 @@ from specflight.catalog.operators import balanced
 from specflight.catalog.parse import parse, refusal, scan
 from specflight.catalog.rebuild import Rebuilder
 from specflight.catalog.regions import Region
-from specflight.catalog.skyclauses import cone_around, region_of
+from specflight.catalog.skyclauses import check_regions, cone_around, region_of
 from specflight.errors import InvalidRequest
 
 __all__ = ["GuardedClause", "QueryLimits", "guard_where"]
@@ -82,6 +82,7 @@ def guard_where(
     *,
     aliases: Mapping[str, str] | None = None,
     position: tuple[str, str] | None = ("ra", "dec"),
+    sizes: Mapping[str, int] | None = None,
 ) -> GuardedClause:
     """Check and rewrite a WHERE clause.
 
@@ -93,11 +94,13 @@ def guard_where(
         The table's columns.
     limits : QueryLimits
     table : str
-        The one name that may qualify a column.
+        The one name that may qualify a column; ``schema.table`` if it has a schema, which may be left out.
     aliases : mapping of str to str, optional
         Other names of columns; they count where there is no column of that very name, as does z_err for zerr.
     position : (str, str) or None
         Columns of right ascension and declination, whose regions the sky index answers; None if there are none.
+    sizes : mapping of str to int, optional
+        Bytes of the longest text in each column of texts; a column that is not told is taken to hold short ones.
 
     Returns
     -------
@@ -121,10 +124,16 @@ def guard_where(
     try:
         select = parse(text)
         rebuilder = Rebuilder(
-            columns=columns, table=table, taken=text.taken, locate=text.locate, aliases=aliases, position=position
+            columns=columns,
+            table=table,
+            taken=text.taken,
+            locate=text.locate,
+            aliases=aliases,
+            position=position,
+            sizes=sizes or {},
         )
         where, order = select.args.get("where"), select.args.get("order")
-        condition, within = _condition(rebuilder, where.this) if where else (None, ())
+        condition = _condition(rebuilder, where.this) if where else None
         return GuardedClause(
             condition=condition,
             order_by=_order(rebuilder, order) if order else None,
@@ -133,24 +142,24 @@ def guard_where(
             columns=frozenset(rebuilder.used),
             lists=rebuilder.lists,
             sky={name: region for region, name in rebuilder.regions.items()},
-            within=within,
+            within=tuple(rebuilder.within),
         )
     except RecursionError:
         raise refusal(f"it is nested too deeply, the limit is {limits.max_nesting}") from None
 
 
-def _condition(rebuilder: Rebuilder, node: exp.Expr) -> tuple[str | None, tuple[Region, ...]]:
-    """Rebuild a condition without the regions that it is joined with by AND, and name these."""
-    regions: list[Region] = []
+def _condition(rebuilder: Rebuilder, node: exp.Expr) -> str | None:
+    """Rebuild a condition without the regions that it is joined with by AND, which the rebuilder then knows."""
     rest: list[str] = []
     for part in _joined(node):
         region = region_of(rebuilder, part)
         if region is None:
             rest.append(rebuilder.condition(part).sql)
             region = cone_around(rebuilder, part)
-        if region is not None and region not in regions:
-            regions.append(region)
-    return (balanced(rest, "AND") if rest else None), tuple(regions)
+        if region is not None and region not in rebuilder.within:
+            rebuilder.within.append(region)
+            check_regions(rebuilder, part)
+    return balanced(rest, "AND") if rest else None
 
 
 def _joined(node: exp.Expr) -> Sequence[exp.Expr]:
@@ -189,6 +198,8 @@ def _count(rebuilder: Rebuilder, select: exp.Select, name: str) -> int | None:
     if node is None:
         return None
     number = node.args.get("expression")
+    if name == "limit" and isinstance(number, exp.Var) and number.name.upper() == "ALL":
+        return None
     extras = [key for key, value in node.args.items() if value and key != "expression"]
     if (
         extras

@@ -13,7 +13,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["NUMBERS", "Kind", "Piece", "as_compared", "common", "number", "quoted", "read"]
+import numpy as np
+import pyarrow as pa
+
+__all__ = ["NUMBERS", "Kind", "Piece", "as_compared", "common", "number", "quoted", "read", "read_all"]
 
 Kind = Literal["int", "numeric", "real", "float", "text", "bool", "list", "other", "null"]
 
@@ -39,7 +42,7 @@ class Piece:
     literal : str or None
         What stands in quotes, if it is a text in quotes: PostgreSQL reads it as what it is compared with.
     size : int
-        About how many characters it has at most, if it is a text.
+        How many bytes it has at most, if it is a text.
     """
 
     sql: str
@@ -81,6 +84,8 @@ def read(text: str, kind: Kind) -> Piece | None:
     """Read a text in quotes as PostgreSQL does where a value of some kind is expected; None if it is none."""
     if kind == "int" and _WHOLE.fullmatch(text):
         whole = int(text)
+        if abs(whole) >= 2**127:
+            return None
         return Piece(number(whole), kind, f"CAST({whole} AS HUGEINT)" if abs(whole) >= 2**63 else "")
     if kind in ("numeric", "real", "float") and _FRACTION.fullmatch(text):
         value = float(text)
@@ -91,7 +96,41 @@ def read(text: str, kind: Kind) -> Piece | None:
         word = text.strip().lower()
         meant = {truth for name, truth in _TRUTH.items() if word and name.startswith(word)}
         return Piece(str(meant.pop()).upper(), kind) if len(meant) == 1 else None
-    return Piece(quoted(text), kind, literal=text, size=len(text)) if kind in ("text", "other", "null") else None
+    if kind not in ("text", "other", "null"):
+        return None
+    return Piece(quoted(text), kind, literal=text, size=len(text.encode()))
+
+
+def read_all(texts: Sequence[str], kind: Kind) -> pa.Array:
+    """Read many texts in quotes as `read` does where numbers of some kind are expected.
+
+    Returns
+    -------
+    pyarrow.Array of int64, uint64, float32 (single precision) or float64, shape (n,)
+
+    Raises
+    ------
+    ValueError
+        With the first text that is none.
+    """
+    form = _WHOLE if kind == "int" else _FRACTION
+    _refuse_first(texts, (form.fullmatch(text) is not None for text in texts))
+    if kind == "int":
+        whole = list(map(int, texts))
+        unsigned = min(whole) >= 0 and max(whole) >= 2**63
+        least, most = (0, 2**64) if unsigned else (-(2**63), 2**63)
+        _refuse_first(texts, (least <= number < most for number in whole))
+        return pa.array(whole, pa.uint64() if unsigned else pa.int64())
+    values = list(map(float, texts))
+    finite = zip(texts, values, strict=True)
+    _refuse_first(texts, (not math.isinf(value) or "i" in text.lower() for text, value in finite))
+    return pa.array(np.array(values, np.float32 if kind == "real" else np.float64))
+
+
+def _refuse_first(texts: Sequence[str], good: Iterable[bool]) -> None:
+    wrong = next((text for text, fine in zip(texts, good, strict=True) if not fine), None)
+    if wrong is not None:
+        raise ValueError(wrong)
 
 
 def as_compared(a: Piece, b: Piece) -> tuple[str, str] | None:

@@ -10,7 +10,8 @@ import pyarrow as pa
 from sqlglot import exp
 
 from specflight.catalog.allowlist import ARITHMETIC, BITS, CASTS, COMPARISONS, DISTINCT, REFUSALS
-from specflight.catalog.kinds import NUMBERS, Kind, Piece, as_compared, common, number, quoted, read
+from specflight.catalog.kinds import NUMBERS, Kind, Piece, as_compared, common, number, quoted, read, read_all
+from specflight.catalog.parse import shortened
 
 if TYPE_CHECKING:
     from specflight.catalog.rebuild import Rebuilder
@@ -42,6 +43,7 @@ MAX_CHAIN = 200  # operators of one chain such as a + b + c; DuckDB stops at a d
 MAX_COPIED = 500  # characters of SQL that may be written twice: more would double with each level of nesting
 NUMBER_SIZE = 40  # characters of the longest whole number
 
+_ALL_BITS, _SIGN_BIT = 2**64 - 1, 2**63
 _NOT_ZERO = re.compile(r"[\d.]*[1-9][\d.]*(?:e[-+]?\d+)?")
 
 ARTICLES: dict[Kind, str] = {
@@ -126,9 +128,9 @@ def _operation(r: Rebuilder, node: exp.Expr, a: Piece, b: Piece) -> Piece:
     if kind in BITS:
         if not {a.kind, b.kind} <= {"int", "null"}:
             r.refuse(node, f"the bit operator {BITS[kind]} takes integers")
+        if kind in (exp.BitwiseLeftShift, exp.BitwiseRightShift):
+            return _shifted(r, node, a, b)
         left, right = a.wide or a.sql, b.wide or b.sql
-        if left.isdigit():
-            left = f"CAST({left} AS BIGINT)"  # 1 << 40
         return Piece(f"xor({left}, {right})" if kind is exp.BitwiseXor else f"({left} {BITS[kind]} {right})", "int")
     if a.literal is not None and b.kind in NUMBERS:
         a = read(a.literal, b.kind) or a
@@ -136,6 +138,21 @@ def _operation(r: Rebuilder, node: exp.Expr, a: Piece, b: Piece) -> Piece:
         b = read(b.literal, a.kind) or b
     r.numbers(node, a, b)
     return arithmetic(kind, a, b)
+
+
+def _shifted(r: Rebuilder, node: exp.Expr, a: Piece, b: Piece) -> Piece:
+    """Shift the bits of a bigint as PostgreSQL does: by the remainder of 64, and what leaves it on the left is lost."""
+    left, right = a.wide or a.sql, b.wide or b.sql
+    count = str(int(right) % 64) if right.isdigit() else f"({right} & 63)"
+    if type(node) is exp.BitwiseRightShift:
+        return Piece(f"({f'CAST({left} AS BIGINT)' if left.isdigit() else left} >> {count})", "int")
+    if left.isdigit() and count.isdigit():
+        shifted = (int(left) << int(count)) & _ALL_BITS
+        return Piece(str(shifted - 2 * (shifted & _SIGN_BIT)), "int")
+    r.again(node, Piece(count, "int"))
+    kept = f"(CAST({left} AS HUGEINT) & (CAST({_ALL_BITS} AS HUGEINT) >> {count}))"
+    sign = f"CAST({_SIGN_BIT} AS HUGEINT)"
+    return Piece(f"CAST(xor({kept} << {count}, {sign}) - {sign} AS BIGINT)", "int")
 
 
 def arithmetic(kind: type[exp.Expr], a: Piece, b: Piece) -> Piece:
@@ -213,7 +230,7 @@ def between(r: Rebuilder, node: exp.Expr) -> Piece:
     first, least = _compared(r, node, value, low)
     second, most = _compared(r, node, value, high)
     symmetric = node.args.get("symmetric")
-    if first == second and not symmetric:
+    if first == second and not symmetric and value.kind != "null":
         return Piece(f"({first} BETWEEN {least} AND {most})", "bool")
     for piece in (value, low, high):
         r.again(node, piece)
@@ -231,7 +248,7 @@ def is_in(r: Rebuilder, node: exp.Expr) -> Piece:
         r.refuse(node, "IN takes a list of values, in parentheses")
     if isinstance(items[0], exp.Parameter):
         n = int(items[0].name)
-        return Piece(f"({_listed(r, node, value, r.taken[n - 1])} IN (SELECT v FROM list_{n}))", "bool")
+        return Piece(f"({_listed(r, node, value, n)} IN (SELECT v FROM list_{n}))", "bool")
     pieces = [r.value(item) for item in items]
     constants = [n for n, item in enumerate(items) if item.find(exp.Column) is None]
     if value.kind == "real" and len(constants) > 1:
@@ -240,20 +257,28 @@ def is_in(r: Rebuilder, node: exp.Expr) -> Piece:
         for n, sql in zip(constants, found[1][1:] if found else (), strict=False):
             pieces[n] = Piece(sql, found[0] if found else "null")
     sides = [_compared(r, node, value, piece) for piece in pieces]
-    if len({left for left, _ in sides}) == 1 and (value.kind != "real" or len(constants) in (0, len(items))):
+    if value.kind == "null":
+        alternatives(r, node, pieces)
+    elif len({left for left, _ in sides}) == 1 and (value.kind != "real" or len(constants) in (0, len(items))):
         return Piece(f"({sides[0][0]} IN ({', '.join(right for _, right in sides)}))", "bool")
     r.again(node, value)
     return Piece(balanced([f"({left} = {right})" for left, right in sides], "OR"), "bool")
 
 
-def _listed(r: Rebuilder, node: exp.Expr, value: Piece, values: pa.Table | tuple[float, ...]) -> str:
+def _listed(r: Rebuilder, node: exp.Expr, value: Piece, n: int) -> str:
     """SQL of a value that is looked for in a long list."""
+    values = r.taken[n - 1]
     text = isinstance(values, pa.Table) and pa.types.is_string(values.schema.field("v").type)
     if value.literal is not None or value.kind not in (
-        ("text", "null", "int", "other") if text else (*NUMBERS, "null")
+        ("text", "null", "other", *NUMBERS) if text else (*NUMBERS, "null")
     ):
         r.refuse(node, f"the values of the list are of another type than '{r.shown(node.this)}'")
-    # a list of quoted integers is compared as text: the digits are the same
+    if isinstance(values, pa.Table) and text and value.kind in NUMBERS:
+        try:
+            r.read[n] = pa.table({"v": read_all(values["v"].to_pylist(), value.kind)})
+        except ValueError as wrong:
+            r.refuse(node, f"'{r.shown(node.this)}' is {ARTICLES[value.kind]}, and '{shortened(str(wrong))}' is none")
+        return value.sql
     return f"CAST({value.sql} AS VARCHAR)" if text and value.kind != "text" else value.sql
 
 
@@ -321,7 +346,10 @@ def cast(r: Rebuilder, node: exp.Expr) -> Piece:
     if kind == "text":
         text = text_of(r, node, inner)
         size = inner.size or NUMBER_SIZE
-        return Piece(f"left({text}, {int(length[:9])})" if length else text, kind, size=size)
+        if not length:
+            return Piece(text, kind, size=size)
+        most = int(length[:9])
+        return Piece(f"left({text}, {most})", kind, size=min(size, 4 * most))
     if (
         (kind == "bool" and inner.kind not in ("int", "bool", "null"))
         or (inner.kind == "bool" and kind not in ("int", "bool"))

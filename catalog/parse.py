@@ -24,13 +24,14 @@ __all__ = ["MAX_TOKENS", "ClauseText", "parse", "refusal", "scan", "shortened"]
 MAX_TOKENS = 5000  # words and symbols outside long lists; parsing takes 50 microseconds each
 MAX_PARSED = 200_000  # characters outside long lists; the tokenizer takes 1.5 microseconds each
 LONG_LIST = 50  # values in IN (...) or ARRAY[...] from which on they are taken out
+MAX_LISTS = 32  # long lists of a clause: the database plans a join for each, in 20 milliseconds
 
 _SELECT = "SELECT 1 FROM t "
 _TOKEN = re.compile(
     r"""(?P<list>\bIN\s*+\(\s*+(?:-?\d++(?:\s*+,\s*+-?\d++)++|'(?:[^']|'')*+'(?:\s*+,\s*+'(?:[^']|'')*+')++)\s*+\))
     |(?P<array>\bARRAY\s*+\[\s*+[-+]?[\d.]++(?:e[-+]?\d++)?+(?:\s*+,\s*+[-+]?[\d.]++(?:e[-+]?\d++)?+)++\s*+\])
-    |(?P<string>'(?:[^']|'')*+')|(?P<name>"(?:[^"]|"")++")|(?P<word>[A-Za-z_]\w*+)|(?P<number>[\d.]++)|(?P<space>\s++)
-    |(?P<symbol>.)""",
+    |(?P<string>'(?:[^']|'')*+')|(?P<name>"(?:[^"]|"")++")|(?P<word>[A-Za-z_]\w*+)|(?P<power>[\d.]++e\d++(?=[-+]))
+    |(?P<number>[\d.]++)|(?P<space>\s++)|(?P<symbol>.)""",
     re.VERBOSE | re.IGNORECASE | re.ASCII,
 )
 _NO_TEXT = re.compile("[\\0\ud800-\udfff]")
@@ -84,7 +85,8 @@ class ClauseText:
     prefix : int
         Characters before the user's.
     cuts, removed : tuple of int
-        Positions behind the lists, and the characters that were taken out up to there.
+        Positions behind the lists, and the characters that were taken out up to there; less than none where blanks
+        were put in.
     """
 
     sql: str
@@ -133,6 +135,8 @@ def scan(clause: str, max_nesting: int) -> ClauseText:
         if kind in ("list", "array"):
             if token.count(",") >= LONG_LIST:
                 place = match.start() + 1
+                if len(taken) == MAX_LISTS:
+                    raise refusal(f"it has more than {MAX_LISTS} lists of over {LONG_LIST} values; join them", place)
                 taken.append(_values(token, place) if kind == "list" else _numbers(token, place))
                 short = f"IN (${len(taken)})" if kind == "list" else f"ARRAY[${len(taken)}]"
                 removed.append((removed[-1] if removed else 0) + len(token) - len(short))
@@ -142,6 +146,10 @@ def scan(clause: str, max_nesting: int) -> ClauseText:
                 tokens += 2 * token.count(",")
         elif kind == "symbol":
             _check_symbol(token, match.start(), clause)
+        elif kind == "power":
+            token += " "  # or the tokenizer takes the sign in 2e1-3 into the number
+            removed.append((removed[-1] if removed else 0) - 1)
+            cuts.append(length + len(token))
         tokens += kind != "space"
         if tokens > MAX_TOKENS:
             raise refusal(f"it has more than {MAX_TOKENS} words and symbols; send long lists as IN (...)")

@@ -6,7 +6,8 @@ PostgreSQL 15 where the two databases differ: integer division truncates, single
 precision, ``#`` is the exclusive or. What is different on purpose:
 
 - decimal fractions (numeric) are computed in double precision;
-- small integers do not overflow, and 1 << 40 is what it looks like;
+- small integers do not overflow, and bits are shifted as those of a bigint, by the remainder of 64: 1 << 40 is what it
+  looks like;
 - there is NULL where PostgreSQL fails: at a division by zero, the root of a negative number, a text that is no number.
 """
 
@@ -28,8 +29,9 @@ from specflight.catalog.regions import Region
 
 __all__ = ["Rebuilder"]
 
-MAX_TEXT = 100_000  # characters that all texts made of a row may have together; DuckDB holds 2,048 rows at a time
-COLUMN_SIZE = 32  # characters that a text column is taken to have
+MAX_TEXT = 10_000  # bytes of texts made of a row: DuckDB holds 2,048 rows per thread, outside its memory limit
+MAX_COLUMN = 100_000  # bytes that are granted beside for each column named, so that lower can make it anew
+COLUMN_SIZE = 32  # bytes of a text in a column whose texts were not measured
 _ALIASES = {"z_err": "zerr"}
 
 
@@ -42,7 +44,7 @@ class Rebuilder:
     columns : mapping of str to pyarrow.DataType
         Columns that may be named, whatever the case of the letters.
     table : str
-        The one name that may qualify a column.
+        The one name that may qualify a column; its schema, if it has one, may be left out.
     taken : sequence
         What the parameters ``$1``, ``$2``, ... stand for: tables of one column ``v``, tuples of numbers.
     locate : callable
@@ -51,6 +53,8 @@ class Rebuilder:
         Other names of columns.
     position : (str, str) or None
         Columns of right ascension and declination.
+    sizes : mapping of str to int
+        Bytes of the longest text in each column of texts, where it is known.
 
     Attributes
     ----------
@@ -58,6 +62,10 @@ class Rebuilder:
         The columns that the expressions so far have named.
     regions : dict of Region to str
         Regions that they have named, with the names of their tables of row numbers.
+    within : list of Region
+        Regions in which every row lies.
+    read : dict of int to pyarrow.Table
+        Long lists that were read as another type than their own, by the numbers of their parameters.
     """
 
     columns: Mapping[str, pa.DataType]
@@ -66,8 +74,11 @@ class Rebuilder:
     locate: Callable[[int], int]
     aliases: Mapping[str, str] | None = None
     position: tuple[str, str] | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     regions: dict[Region, str] = field(default_factory=dict)
+    within: list[Region] = field(default_factory=list)
+    read: dict[int, pa.Table] = field(default_factory=dict)
     _names: dict[str, str] = field(init=False)
     _made: int = field(init=False, default=0)
 
@@ -83,7 +94,8 @@ class Rebuilder:
     @property
     def lists(self) -> dict[str, pa.Table]:
         """The long lists by the names under which the expressions select from them."""
-        return {f"list_{n}": values for n, values in enumerate(self.taken, 1) if isinstance(values, pa.Table)}
+        tables = {n: values for n, values in enumerate(self.taken, 1) if isinstance(values, pa.Table)}
+        return {f"list_{n}": values for n, values in (tables | self.read).items()}
 
     def condition(self, node: exp.Expr) -> Piece:
         """Rebuild an expression that must be true or false."""
@@ -107,10 +119,9 @@ class Rebuilder:
         piece = rebuild(self, node)
         if kind not in (exp.Column, exp.Literal, exp.Paren):
             self._made += piece.size
-            if self._made > MAX_TEXT:
-                self.refuse(
-                    node, f"the texts it makes may become too long; the limit is {MAX_TEXT} characters for a row"
-                )
+            limit = MAX_TEXT + sum(min(self.sizes.get(name, 0), MAX_COLUMN) for name in self.used)
+            if self._made > limit:
+                self.refuse(node, f"the texts it makes may become too long; the limit is {limit} bytes for a row")
         return piece
 
     def value(self, node: exp.Expr) -> Piece:
@@ -156,21 +167,27 @@ class Rebuilder:
         """The table's column that an expression is, by whatever name; None if it is something else."""
         if not isinstance(node, exp.Column) or not isinstance(node.this, exp.Identifier):
             return None
-        if node.text("table") and node.text("table").lower() != self.table.lower():
+        schema, _, table = self.table.rpartition(".")
+        if node.text("table") and node.text("table").lower() != table.lower():
             said = shortened(node.text("table"))
-            self.refuse(node, f"the table '{said}' is not the one that is queried, '{self.table}'")
+            self.refuse(node, f"the table '{said}' is not the one that is queried, '{table}'")
+        if node.text("db") and node.text("db").lower() != schema.lower():
+            said, name = shortened(node.text("db")), shortened(f"{table}.{node.name}")
+            self.refuse(node, f"leave the schema '{said}' out, as in {name}")
         return self._names.get(node.name.lower())
 
     def column(self, node: exp.Expr) -> Piece:
         """Rebuild the name of a column."""
-        self.only(node, "this", "table")
+        self.only(node, "this", "table", "db")
         if not isinstance(node.this, exp.Identifier):
             self.refuse(node, REFUSALS[exp.Star])
         name = self.name_of(node)
         if name is None:
-            self.refuse(node, f"there is no column '{shortened(node.name)}'{nearest(node.name, self._names)}")
+            hint = nearest(node.name, self._names)
+            quotes = "; text is written in single quotes" if node.this.args.get("quoted") else ""
+            self.refuse(node, f"there is no column '{shortened(node.name)}'{hint or quotes}")
         self.used.add(name)
-        return _typed('"' + name.replace('"', '""') + '"', self.columns[name])
+        return self._typed('"' + name.replace('"', '""') + '"', name, self.columns[name])
 
     def element(self, node: exp.Expr) -> Piece:
         """Rebuild an element of a vector column."""
@@ -183,13 +200,30 @@ class Rebuilder:
         text = index.name if isinstance(index, exp.Literal) and not index.is_string else ""
         if not text.isdigit() or not 0 < int(text[:10]) < 10**9:
             self.refuse(node, f"the index of '{name}' must be a whole number from 1 on")
-        return _typed(f"{vector.sql}[{int(text)}]", self.columns[name].value_type)
+        return self._typed(f"{vector.sql}[{int(text)}]", name, self.columns[name].value_type)
+
+    def _typed(self, sql: str, name: str, kind: pa.DataType) -> Piece:
+        """What a column or an element of Arrow's type is."""
+        if pt.is_uint64(kind):
+            return Piece(sql, "int", f"CAST({sql} AS HUGEINT)")
+        if pt.is_integer(kind):
+            return Piece(sql, "int", f"CAST({sql} AS BIGINT)")
+        if pt.is_string(kind) or pt.is_large_string(kind):
+            return Piece(sql, "text", size=self.sizes.get(name, COLUMN_SIZE))
+        if pt.is_binary(kind):
+            return Piece(sql, "other", size=4 * self.sizes.get(name, COLUMN_SIZE))  # each byte may become \x00
+        if pt.is_decimal(kind):
+            return Piece(f"CAST({sql} AS DOUBLE)", "numeric")
+        other: Kind = "list" if pt.is_nested(kind) else "other"
+        if pt.is_floating(kind):
+            other = "float" if pt.is_float64(kind) else "real"
+        return Piece(sql, "bool" if pt.is_boolean(kind) else other)
 
     def literal(self, node: exp.Expr) -> Piece:
         """Rebuild a number or a text."""
         text = node.name
         if node.args.get("is_string"):
-            return Piece(quoted(text), "text", literal=text, size=len(text))
+            return Piece(quoted(text), "text", literal=text, size=len(text.encode()))
         try:
             value = int(text) if text.isdigit() else float(text)
             sql = number(value)
@@ -205,22 +239,6 @@ class Rebuilder:
         if isinstance(value, float):
             return Piece(sql, "numeric")
         return Piece(sql, "int", f"CAST({value} AS HUGEINT)" if value >= 2**63 else "")
-
-
-def _typed(sql: str, kind: pa.DataType) -> Piece:
-    """What a column or an element of Arrow's type is."""
-    if pt.is_uint64(kind):
-        return Piece(sql, "int", f"CAST({sql} AS HUGEINT)")
-    if pt.is_integer(kind):
-        return Piece(sql, "int", f"CAST({sql} AS BIGINT)")
-    if pt.is_string(kind) or pt.is_large_string(kind):
-        return Piece(sql, "text", size=COLUMN_SIZE)
-    if pt.is_decimal(kind):
-        return Piece(f"CAST({sql} AS DOUBLE)", "numeric")
-    other: Kind = "list" if pt.is_nested(kind) else "other"
-    if pt.is_floating(kind):
-        other = "float" if pt.is_float64(kind) else "real"
-    return Piece(sql, "bool" if pt.is_boolean(kind) else other)
 
 
 _REBUILDERS: dict[type[exp.Expr], Callable[[Rebuilder, exp.Expr], Piece]] = {

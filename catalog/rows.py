@@ -6,13 +6,15 @@ here is uncompressed Arrow: it about doubles the room of a catalogue, which is a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -25,6 +27,8 @@ ROW = "_row"
 """Name under which a scan gives the number of a row: no column of a table is called so."""
 
 _BATCH = 100_000  # rows, as in a row group of the Parquet files
+_LONGEST = b"specflight.longest"
+_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 _LONG = 10_000  # rows of a piece that is handed on by itself; shorter ones are copied together
 
 
@@ -39,10 +43,13 @@ class RowStore:
     schema : pyarrow.Schema
         Columns with their metadata, such as units.
     rows : int
+    sizes : mapping of str to int
+        Bytes of the longest text in each column of texts or binary values, or of lists of these.
     """
 
     schema: pa.Schema
     rows: int
+    sizes: Mapping[str, int]
     _batches: tuple[pa.RecordBatch, ...]
 
     @classmethod
@@ -62,7 +69,8 @@ class RowStore:
             schema = _plain(pq.read_schema(files[0]))
             if ROW in (name.lower() for name in schema.names):
                 raise InvalidRequest(f"columns: the name '{ROW}' is taken by the number of a row; rename the column")
-            write_derived(path, schema, _even_batches(_parquet_batches(files, schema)), files)
+            batches = _even_batches(_parquet_batches(files, schema))
+            write_derived(path, schema, map(_measured, batches), files)
         except (OSError, pa.ArrowException) as error:
             raise DamagedData(f"the Parquet files of '{path.parent.name}' cannot be read: {error}") from error
         store = cls.open(path, files)
@@ -82,8 +90,14 @@ class RowStore:
         reader = open_derived(path, files)
         if reader is None:
             return None
-        batches = tuple(reader.get_batch(i) for i in range(reader.num_record_batches))
-        return cls(reader.schema.remove_metadata(), sum(map(len, batches)), batches)
+        sizes: dict[str, int] = {}
+        batches = []
+        for i in range(reader.num_record_batches):
+            batch, metadata = reader.get_batch_with_custom_metadata(i)
+            batches.append(batch)
+            for name, size in json.loads(metadata[_LONGEST]).items():
+                sizes[name] = max(size, sizes.get(name, 0))
+        return cls(reader.schema.remove_metadata(), sum(map(len, batches)), sizes, tuple(batches))
 
     def take(self, rows: NDArray[np.int64], names: Sequence[str]) -> pa.Table:
         """Take rows.
@@ -186,6 +200,18 @@ def _parquet_batches(files: Sequence[Path], schema: pa.Schema) -> Iterator[pa.Re
                 raise DamagedData(f"the catalogue's file {path.name} has other columns than the first one")
             for batch in file.iter_batches(batch_size=_BATCH):
                 yield batch.cast(schema)
+
+
+def _measured(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Note the sizes of a batch's longest texts in its metadata."""
+    sizes = {}
+    for field, values in zip(batch.schema, batch.columns, strict=True):
+        while any(test(values.type) for test in _LISTS):
+            values = pc.list_flatten(values)
+        kind = values.type
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind):
+            sizes[field.name] = pc.max(pc.binary_length(values)).as_py() or 0
+    return batch.replace_schema_metadata({_LONGEST: json.dumps(sizes).encode()})
 
 
 def _even_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

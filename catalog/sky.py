@@ -168,8 +168,15 @@ class SkyIndex:
         return np.concatenate([np.empty(0, np.int64), *self.pieces(*regions)])
 
     def pieces(self, *regions: Region) -> Iterator[Rows]:
-        """Find rows bit by bit, so that the caller can stop in between; as `search`."""
-        ranges = min((self.candidates(region) for region in regions), key=lambda r: int((r[:, 1] - r[:, 0]).sum()))
+        """Find rows bit by bit, so that the caller can stop in between; as `search`.
+
+        There is a piece without rows after the cover of each region, which takes time, too.
+        """
+        covers = []
+        for region in regions:
+            covers.append(self.candidates(region))
+            yield np.empty(0, np.int64)
+        ranges = min(covers, key=lambda r: int((r[:, 1] - r[:, 0]).sum()))
         for rows in _row_pieces(ranges):
             for region in regions:
                 rows = rows[region.contains_xyz(self.x[rows], self.y[rows], self.z[rows])]

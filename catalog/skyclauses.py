@@ -20,12 +20,12 @@ from specflight.errors import InvalidRequest
 if TYPE_CHECKING:
     from specflight.catalog.rebuild import Rebuilder
 
-__all__ = ["SKY", "cone_around", "region_of", "sky_function"]
+__all__ = ["SKY", "check_regions", "cone_around", "region_of", "sky_function"]
 
 SKY = {"q3c_radial_query": 5, "q3c_poly_query": 3, "q3c_dist": 4}
 """Functions that are served, with their numbers of arguments."""
 
-MAX_REGIONS = 32  # row numbers of each are held in memory, up to 40 MB for a table of 5 million rows
+MAX_REGIONS = 32  # each is covered with cells, in up to 50 ms; row numbers take up to 40 MB for 5 million rows
 _WIDER = 1 + 1e-9  # a cone that must hold all that the database's own calculation of a distance finds
 _MARGIN = 1e-9  # degrees
 
@@ -71,6 +71,12 @@ def cone_around(r: Rebuilder, node: exp.Expr) -> Region | None:
         return Cone(*centre, radius * _WIDER + _MARGIN)
     except InvalidRequest:
         return None  # such as a declination beyond 90 degrees, whose distance is something nonetheless
+
+
+def check_regions(r: Rebuilder, node: exp.Expr) -> None:
+    """Refuse a condition with which a clause names too many regions, joined by AND or not."""
+    if len(r.regions) + len(r.within) > MAX_REGIONS:
+        r.refuse(node, f"it names more than {MAX_REGIONS} regions; match a table of positions instead")
 
 
 def sky_function(r: Rebuilder, node: exp.Expr, name: str, arguments: Sequence[exp.Expr]) -> Piece:
@@ -126,8 +132,7 @@ def _rows_in(r: Rebuilder, node: exp.Expr, region: Region) -> Piece:
     """A region as a condition on row numbers; NULL where a position is."""
     assert r.position is not None  # or it were no region
     name = r.regions.setdefault(region, f"sky_{len(r.regions) + 1}")
-    if len(r.regions) > MAX_REGIONS:
-        r.refuse(node, f"more than {MAX_REGIONS} regions beside AND; match a table of positions instead")
+    check_regions(r, node)
     r.used.update(r.position)
     ra, dec = ('"' + column.replace('"', '""') + '"' for column in r.position)
     nowhere = f"{ra} IS NULL OR {dec} IS NULL"

@@ -106,7 +106,7 @@ class CatalogueTable:
                 raise DamagedData(f"the catalogue '{name}' has no column '{column}' for its identifiers or positions")
         if len(sky) != store.rows:
             raise DamagedData(f"the sky index of '{name}' has {len(sky)} rows and the catalogue {store.rows}")
-        self._columns = Columns(name, fields, id_column, position)
+        self._columns = Columns(name, fields, id_column, position, store.sizes)
 
     @property
     def schema(self) -> pa.Schema:

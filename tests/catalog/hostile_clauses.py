@@ -448,6 +448,16 @@ mjd & 1.5 = 1
 mjd << z > 1
 mjd << 1000 > 1
 mjd << -1 > 1
+-mjd << mjd > 1
+mjd << specobjid > 1
+specobjid << specobjid > 1
+specobjid * specobjid << 70 > 1
+null between '-5' and 1000::bigint
+null in (plate, 'a', 0.0)
+plate = '999999999999999999999999999999999999999'
+q3c_radial_query(ra, dec, ((-8)^0.5)::int, 2, 1)
+z > 2e1-
+2e1+-z > 1e0--1
 -1 << 3 > mjd
 1 << 63 > mjd
 @ z > 1
@@ -904,6 +914,10 @@ _LARGE = [
     "q3c_poly_query(ra, dec, array[" + ",".join(["1e999"] * 100) + "])",
     "q3c_poly_query(ra, dec, '{" + ",".join(["1", "2"] * 100_000) + "}')",
     " or ".join(f"q3c_radial_query(ra, dec, {n}, 0, 90)" for n in range(300)),
+    "q3c_radial_query(ra, dec, " + "*".join(["9" * 38] * 150) + ", 20, 5)",
+    " or ".join(["plate in (" + ",".join(["1"] * 60) + ")"] * 200),
+    " and ".join(f"q3c_radial_query(ra, dec, {n}, 0, 90)" for n in range(300)),
+    "length(repeat(class, 1000)) > 0",
     "array[" + ",".join(["1"] * 200_000) + "] is null",
     "z = array[" + ",".join(["1"] * 200) + "]",
 ]

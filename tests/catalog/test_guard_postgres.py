@@ -379,6 +379,22 @@ case when q3c_radial_query(ra, dec, 100, 0, 60) then run > 0 else run < 0 end
 Q3C_Radial_Query(RA, Dec, 15*2.5, -0.5, 3600/60)
 q3c_radial_query(ra, dec, 0.5, 0.5, 3600/3600.0)
 q3c_radial_query(0.5, 0.5, ra, dec, 1)
+q3c_radial_query(ra, dec, 1e2+50, 1e1-1e0, 40)
+z > 2e1-19.9
+z > 1E0-1e-1
+half = 1.5e0+1
+run::bigint << 2 = -12
+run::bigint << 63 < 0
+run::bigint << 66 = 8
+run::bigint << -62 = 12
+target << 5 > 0
+target << run > 0
+target >> 70 = target >> 6
+target >> -1 = -1
+run::bigint >> 65 = -2
+null between '-5' and 1000::bigint
+null::int in (plate, 1, 0.0)
+specobj.z > 0.1 limit all
 q3c_radial_query(plug_ra, plug_dec, 10.5, 20.5, 0.3)
 q3c_radial_query(plug_ra, plug_dec, 10.5, 20.5, zerr)
 q3c_radial_query(ra, dec, plug_ra, plug_dec, 20)
@@ -437,6 +453,14 @@ upper('abc') = 'ABC' and lower('ABC') = 'abc'
 z*10>1 and(z<2)
 "z" > 0.1 and specobj.z < 2 and "class" = 'QSO'
 """.strip().split("\n")
+CLAUSES += [
+    f"{column} in ({', '.join(first)}, {', '.join(map(repr, map(str, range(60))))})"
+    for column, first in (
+        ("run", ["'-3'", "' +0002'", "'-04 '"]),
+        ("z", ["' 0.10'", "'2.5e-1'", "'NaN'"]),
+        ("q", ["'NaN'", "'-Infinity'", "'-0'"]),
+    )
+]
 
 
 @pytest.fixture(scope="module")

@@ -130,6 +130,24 @@ def test_a_store_opens_again_until_its_table_changes(files: list[Path], tmp_path
     assert [file.name for file in tmp_path.iterdir()] == ["rows.arrow"]
 
 
+def test_the_longest_text_of_each_column_is_known(store: RowStore, files: list[Path], tmp_path: Path) -> None:
+    opened = RowStore.open(files[0].with_name("rows.arrow"), files)
+    assert opened is not None
+    assert opened.sizes == store.sizes == {"name": len("name 976")}
+    rows = pa.table(
+        {
+            "note": ["é" * 50, None, "x" * 7],
+            "tags": [["a", "b" * 60], None, []],
+            "pair": pa.array([["a", "bc"], None, ["é", ""]], pa.list_(pa.large_string(), 2)),
+            "raw": [b"123", b"", None],
+            "none": pa.array([None, None, None], pa.string()),
+            "n": [1, 2, 3],
+        }
+    )
+    sizes = RowStore.build(write(rows, tmp_path, (1,)), tmp_path / "rows.arrow").sizes
+    assert sizes == {"note": 100, "tags": 60, "pair": 2, "raw": 3, "none": 0}
+
+
 @pytest.mark.parametrize("keep", [0, 7, 100, 500_000])
 def test_a_truncated_store_is_not_opened(files: list[Path], tmp_path: Path, keep: int) -> None:
     path = tmp_path / "rows.arrow"

@@ -326,6 +326,22 @@ def test_a_large_region_is_searched_piece_by_piece(index: SkyIndex) -> None:
     assert np.concatenate(pieces).tolist() == index.search(Cone(0, 30, 90)).tolist()
 
 
+def test_a_search_can_be_stopped_after_each_cover(index: SkyIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    covered = []
+    plain = Cone.cover
+
+    def noted(cone: Cone) -> NDArray[np.int64]:
+        covered.append(cone)
+        return plain(cone)
+
+    monkeypatch.setattr(Cone, "cover", noted)
+    cones = [Cone(n, 30, 5) for n in range(3)]
+    pieces = index.pieces(*cones)
+    for n in range(3):
+        assert len(next(pieces)) == 0
+        assert covered == cones[: n + 1]
+
+
 def index_of(ids: pa.Array, folder: Path) -> SkyIndex:
     pq.write_table(pa.table({"id": ids, "z": np.arange(len(ids))}), folder / "t.parquet")
     return SkyIndex.build([folder / "t.parquet"], folder / "t.sky", ra=None, dec=None, id_column="id")

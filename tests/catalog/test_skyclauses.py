@@ -44,6 +44,7 @@ def guarded(clause: str, position: tuple[str, str] | None = ("ra", "dec")) -> Gu
         "q3c_radial_query(ra, dec, 300/2, 7/3, 1.0/2)",
         "q3c_radial_query(ra, dec, '150', 2::float8, 0.5::double precision)",
         "q3c_radial_query(ra, dec, 510, 2, 2 ^ -1)",
+        "q3c_radial_query(ra, dec, 1e2+50, 3e0-1, 5e-1)",
         f"{CONE} = 't'",
         f"'t' = {CONE}",
         f"{CONE} = true",
@@ -192,6 +193,25 @@ def test_aliases_of_the_position_are_the_position() -> None:
 def test_a_refusal_says_what_to_do(clause: str, said: str) -> None:
     with pytest.raises(InvalidRequest, match=said):
         guarded(clause)
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["*".join(["9" * 38] * 150), "1e300::int", "(10.0 ^ 300)::bigint * 9", "-" + "9" * 5000],
+)
+def test_a_number_beyond_all_types_is_refused_in_a_sentence(number: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        guarded(f"q3c_radial_query(ra, dec, {number}, 95, 5)")
+    assert len(str(refused.value)) < 200
+
+
+def test_regions_joined_by_and_count_as_well() -> None:
+    cones = [f"q3c_radial_query(ra, dec, {n}, 0, 90)" for n in range(33)]
+    assert len(guarded(" and ".join([*cones[:32], cones[0]])).within) == 32
+    mixed = " and ".join([*cones[:20], "(z > 1 or " + " or ".join(cones[20:]) + ")"])
+    for clause in (" and ".join(cones), mixed):
+        with pytest.raises(InvalidRequest, match="more than 32 regions; match a table of positions"):
+            guarded(clause)
 
 
 places = st.tuples(st.floats(0, 360), st.floats(-90, 90))

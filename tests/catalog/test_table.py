@@ -371,6 +371,15 @@ def test_other_names_stand_for_identifiers_and_positions(database: Database, tmp
     assert table.query(where=f"q3c_radial_query(ra, dec, {place.ra}, {place.dec}, 0.1)").equals(wanted)
 
 
+def test_texts_made_of_long_ones_are_refused_and_long_ones_are_compared(database: Database, tmp_path: Path) -> None:
+    rows = ROWS.slice(0, 300).append_column("note", pa.array(["ab" * 50_000] * 299 + ["Ba"]))
+    table = open_rows(rows, tmp_path, database)
+    for clause in ("length(repeat(note, 1000)) > 0", "note || note = 'x'", "order by repeat(note, 3)"):
+        with pytest.raises(InvalidRequest, match="too long; the limit is 110000 bytes for a row"):
+            table.query(where=clause)
+    assert table.count(where="lower(note) = 'ba' and note like 'B%' and length(note) = 2 and note <> 'x'") == 1
+
+
 def test_an_offset_beyond_all_rows_leaves_none(database: Database, tmp_path: Path) -> None:
     table = open_rows(pa.table({"v": [3, 1, 2]}), tmp_path, database, id_column=None, ra=None, dec=None)
     for offset in (3, 2**63, 10**30):
