@@ -148,7 +148,7 @@ class Polygon:
             inside ^= (above[i] != above[j]) & ((side > 0) == above[j])
             near = np.abs(side) <= ON_RIM
             if near.any():
-                on_edge |= near & _between(corners[i], corners[j], normal, x, y, z)
+                on_edge |= near & self._abreast(i, x, y, z)
         return np.asarray((inside | on_edge) & (facing > 0))
 
     def cover(self) -> NDArray[np.int64]:
@@ -160,11 +160,21 @@ class Polygon:
         near = self.contains_xyz(x, y, z)
         corners = self._corners
         for i, normal in enumerate(self._normals):
-            j = (i + 1) % len(corners)
             side = normal[0] * x + normal[1] * y + normal[2] * z
-            near |= (np.abs(side) <= math.sin(distance)) & _between(corners[i], corners[j], normal, x, y, z)
+            near |= (np.abs(side) <= math.sin(distance)) & self._abreast(i, x, y, z)
             near |= _in_cap(corners[i], distance, x, y, z)
         return near
+
+    def _abreast(self, edge: int, x: Vector, y: Vector, z: Vector) -> NDArray[np.bool_]:
+        """Tell which vectors are abreast of an edge, neither before its start nor behind its end."""
+        a, b = self._flanks[0][edge], self._flanks[1][edge]
+        return np.asarray((a[0] * x + a[1] * y + a[2] * z >= -ON_RIM) & (b[0] * x + b[1] * y + b[2] * z >= -ON_RIM))
+
+    @cached_property
+    def _flanks(self) -> tuple[Vector, Vector]:
+        """Normals of the great circles across the starts of the edges and across their ends."""
+        ends = np.roll(self._corners, -1, axis=0)
+        return np.cross(self._normals, self._corners), np.cross(ends, self._normals)
 
     @cached_property
     def _corners(self) -> Vector:
@@ -315,15 +325,6 @@ def _in_cap(axis: Vector, radius: float, x: Vector, y: Vector, z: Vector) -> NDA
     reach = max(math.pi - radius - ON_RIM, 0.0) if far else radius + ON_RIM
     limit = (2 * math.sin(reach / 2)) ** 2
     return np.asarray(chord >= limit if far else chord <= limit)
-
-
-def _between(a: Vector, b: Vector, normal: Vector, x: Vector, y: Vector, z: Vector) -> NDArray[np.bool_]:
-    """Tell which vectors are abreast of the arc from `a` to `b`, whose great circle has this normal."""
-    after, before = np.cross(normal, a), np.cross(b, normal)
-    return np.asarray(
-        (after[0] * x + after[1] * y + after[2] * z >= -ON_RIM)
-        & (before[0] * x + before[1] * y + before[2] * z >= -ON_RIM)
-    )
 
 
 def _hemisphere(corners: Vector) -> Vector:

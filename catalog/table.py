@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from specflight.catalog.clause import join_clause
+from specflight.catalog.clause import Clauses
 from specflight.catalog.columns import Columns
 from specflight.catalog.database import Cancellation, Database, Deadline
 from specflight.catalog.guard import GuardedClause, QueryLimits
@@ -107,6 +107,7 @@ class CatalogueTable:
         if len(sky) != store.rows:
             raise DamagedData(f"the sky index of '{name}' has {len(sky)} rows and the catalogue {store.rows}")
         self._columns = Columns(name, fields, id_column, position, store.sizes)
+        self._clauses = Clauses(self._columns, limits)
 
     @property
     def schema(self) -> pa.Schema:
@@ -161,7 +162,7 @@ class CatalogueTable:
         """
         deadline = Deadline(self._limits.seconds, cancellation)
         chosen = self._columns.choose(columns)
-        clause = join_clause(self._columns, self._limits, where, order_by, limit, offset)
+        clause = self._clauses.join(where, order_by, limit, offset)
         found = self._find(region, clause, deadline)
         if len(found) > self._limits.max_rows:
             raise LimitExceeded(
@@ -185,7 +186,7 @@ class CatalogueTable:
         int
         """
         deadline = Deadline(self._limits.seconds, cancellation)
-        clause = join_clause(self._columns, self._limits, where)
+        clause = self._clauses.join(where)
         candidates = self._candidates(region, clause, deadline)
         if clause.condition is None:
             return _cut(self.rows if candidates is None else len(candidates), clause)
@@ -215,7 +216,7 @@ class CatalogueTable:
         """
         deadline = Deadline(self._limits.seconds, cancellation)
         chosen = self._columns.choose(columns)
-        clause = join_clause(self._columns, self._limits, where, order_by, limit, offset)
+        clause = self._clauses.join(where, order_by, limit, offset)
         candidates = self._candidates(region, clause, deadline)
         number = self.rows if candidates is None else len(candidates)
         found, exact = number, clause.condition is None or number <= _SAMPLE
