@@ -85,8 +85,6 @@ def test_profile_and_timeout_are_those_of_the_documentation(sim_client: Client, 
         sim_client.query(30.5, 0.0, 0.8, profile="nosuch")
     with pytest.raises(InvalidRequest, match="timeout: 0 is not"):
         sim_client.query(30.5, 0.0, 0.8, timeout=0)
-    with pytest.raises(QueryTimeout, match="within 1e-06 s"):
-        sim_client.query(30.5, 0.0, 0.8, timeout=1e-6)
     with Client(f"file://{sim_served}", context="sdss_dr16") as local:
         assert local.query(30.5, 0.0, 0.8, timeout=30).tolist() == expected
         with pytest.raises(QueryTimeout):

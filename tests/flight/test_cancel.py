@@ -18,7 +18,7 @@ from specflight.tools.ingestcatalog import ingest_catalog
 from specflight.tools.serve import Running, start
 
 ROWS = 800_000
-LONG = " + ".join(f"sin(z * {n})" for n in range(1, 190))
+LONG = " + ".join(f"cbrt(sin(z * {n}))" for n in range(1, 160))
 """Takes many seconds over all rows."""
 
 
@@ -46,8 +46,8 @@ def spent(running: Running) -> float:
 
 def test_the_query_of_a_client_that_hangs_up_is_stopped(running: Running) -> None:
     conditions = " and ".join(f"({LONG}) < {n + 1000}" for n in range(3))
-    with Client(running.flight[0], timeout=0.5) as client, pytest.raises(QueryTimeout, match=r"within 0\.5 s"):
-        client.query(constraint=conditions)
+    with Client(running.flight[0]) as client, pytest.raises(QueryTimeout, match=r"within 0\.5 s"):
+        client.query(constraint=conditions, timeout=0.5)
     time.sleep(1.0)
     before = spent(running)
     time.sleep(1.0)
@@ -62,4 +62,4 @@ def test_that_query_would_have_gone_on(running: Running) -> None:
     started = time.monotonic()
     with Client(running.flight[0]) as client:
         assert client.count(constraint=conditions) == ROWS
-    assert time.monotonic() - started > 3.0
+    assert time.monotonic() - started > 2.5
