@@ -16,6 +16,9 @@ from specflight.flight.requests import Query
 
 __all__ = ["Wanted", "column_names", "degrees", "positions", "region", "wanted"]
 
+FEW = 8
+"""Identifiers for which a table would take longer to make than the rest of the request."""
+
 REGIONS = "region, or coord and size, or ra, dec and size, or box"
 
 
@@ -48,6 +51,8 @@ def wanted(id_list: Any) -> Wanted:  # noqa: ANN401 - an id, a tuple, or any lis
     read = id_list if isinstance(id_list, IdList) else read_id_list(id_list, files=True)
     if not read.plain:
         return Wanted({"ids": read.to_wire()}, single=read.single)
+    if len(read) <= FEW:
+        return Wanted({"ids": read.first.tolist()}, None, len(read), read.single)
     return Wanted({}, pa.table({CATALOGUE_ID: read.first}), len(read), read.single)
 
 

@@ -285,9 +285,10 @@ class CatalogueClient:
             raise InvalidRequest("ids: give positions or ids, not both")
         else:
             found = wanted(ids)
-            if found.upload is None:
+            if found.count is None:
                 raise InvalidRequest("ids: a match takes specobjids, not tuples or queries; query their ids first")
             upload = found.upload
+            values |= found.fields
         stream = self._transport.stream(checked(MatchRequest, values), upload)
         return pa.Table.from_batches(stream.batches, stream.schema)
 

@@ -172,7 +172,7 @@ class FlightTransport:
 
     def stream(self, request: Request, upload: pa.Table | None = None, timeout: float | None = None) -> Stream:
         """See `Transport.stream`; a long stream that breaks is resumed where it broke."""
-        if isinstance(request, QueryRequest | SpanRequest) or (upload is not None and len(upload) <= SHORT):
+        if isinstance(request, QueryRequest | SpanRequest) or _count(request, upload) <= SHORT:
             table = self._whole(request, upload, timeout or self._timeout)
             return Stream(table.schema, iter(table.to_batches()))
         return self._resuming(request, upload)
@@ -276,6 +276,14 @@ class _Reader:
             # It would complain of the cancellation when it is collected.
             with contextlib.suppress(pa.ArrowException):
                 self._writer.close()
+
+
+def _count(request: SpectraRequest | FitsRequest | MatchRequest, upload: pa.Table | None) -> float:
+    """Rows of the answer, infinite where they are not known."""
+    if upload is not None:
+        return len(upload)
+    plain = request.ids is not None and all(isinstance(entry, int) for entry in request.ids[: SHORT + 1])
+    return len(request.ids or ()) if plain else math.inf
 
 
 def _ticket(request: Request, upload: pa.Table | None) -> bytes:

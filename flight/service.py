@@ -42,6 +42,9 @@ T = TypeVar("T")
 TRANSFER_FIXED, TRANSFER_BYTE = 1e-3, 1e-9
 """Seconds of a call and for each byte of spectra, as measured over loopback on two cores."""
 
+FEW = 8
+"""Spectra below which a transfer tells nothing about the pace."""
+
 SEARCH_FIXED, SEARCH_ROW = 3e-3, 2e-8
 """Seconds of a query and for each row that it has to look at, as measured on two cores."""
 
@@ -135,6 +138,8 @@ class Service:
         match request:
             case SpectraRequest():
                 answer = spectra_answer(request, found)
+                if answer.rows < FEW:
+                    return answer
                 return replace(answer, batches=lambda: self._transfer.watch(answer.batches(), answer.size))
             case SpanRequest():
                 return span_answer(found)
