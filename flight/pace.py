@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import pyarrow as pa
 
@@ -40,13 +39,6 @@ class Pace:
         if units >= self._least:
             with self._lock:
                 self._each += _WEIGHT * (seconds / units - self._each)
-
-    @contextmanager
-    def timed(self, units: int) -> Iterator[None]:
-        """Learn from the work inside."""
-        started = time.monotonic()
-        yield
-        self.learn(units, time.monotonic() - started)
 
     def watch(self, batches: Iterator[pa.RecordBatch], units: Callable[[], int]) -> Iterator[pa.RecordBatch]:
         """Pass batches on, and learn from the time until all of them were taken."""

@@ -62,7 +62,7 @@ class Forecast:
     bytes : int
         Of the values of the answer, about; -1 where that is not known.
     seconds : float
-        Time until the answer is complete, at the pace of this server so far.
+        Time until the answer is complete; spectra at the pace that this server sent them so far.
     missing : int
         Entries of the list that have no spectrum.
     """
@@ -93,7 +93,6 @@ class Service:
     def __init__(self, data: Path) -> None:
         self.contexts = Contexts(data)
         self._transfer = Pace(TRANSFER_FIXED, TRANSFER_BYTE, least=1 << 20)
-        self._search = Pace(SEARCH_FIXED, SEARCH_ROW, least=100_000)
 
     def close(self) -> None:
         """Let go of the database."""
@@ -206,7 +205,7 @@ class Service:
             case MatchRequest():
                 rows = len(request.ra or request.ids or ())
                 check_length("ra", rows, self.contexts.settings.max_ids)
-                return Forecast(rows, False, -1, self._search.seconds(rows))
+                return Forecast(rows, False, -1, SEARCH_FIXED + SEARCH_ROW * rows)
             case _:
                 return self._explain_spectra(request, cancellation)
 
@@ -216,7 +215,7 @@ class Service:
         asked = (_region(query), query.where, query.order_by, query.limit, query.offset, columns, cancellation)
         guess = self._searched(self.contexts.get(context), query, lambda table: table.estimate(*asked))
         size = round(guess.rows * guess.bytes_per_row)
-        seconds = self._search.seconds(guess.candidates) + self._transfer.seconds(size)
+        seconds = SEARCH_FIXED + SEARCH_ROW * guess.candidates + self._transfer.seconds(size)
         return Forecast(guess.rows, guess.exact, size, seconds)
 
     def _explain_spectra(
