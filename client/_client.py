@@ -12,10 +12,10 @@ import pyarrow as pa
 from specflight.client._arguments import Wanted, wanted
 from specflight.client._catalogue import CatalogueClient, checked
 from specflight.client._convert import aligned_array, spectra_frames, spectra_records
-from specflight.client._transport import connect
+from specflight.client._transport import Stream, connect
 from specflight.errors import InvalidRequest, SpecflightError
 from specflight.flight.protocol import CATALOGUE_ID, choose_columns
-from specflight.flight.requests import FitsRequest, Missing, SpectraRequest
+from specflight.flight.requests import FitsRequest, Missing, Request, SpectraRequest
 
 __all__ = ["Client"]
 
@@ -28,13 +28,15 @@ class Client(CatalogueClient):
 
     Parameters
     ----------
-    url : str
+    url : str or sequence of str
         ``grpc://host:port`` (``grpc+tls://`` with TLS), ``http://host:port``, or ``file:///DATA`` for a data directory
-        opened in this process.
+        opened in this process. Of several Flight endpoints of a service, the next is asked when one fails.
     context : str
         Data set to ask when a call names none.
     timeout : float
         Seconds without an answer, or without any further part of one, after which a call fails.
+    token : str or None
+        As ``specflight token`` prints it; anonymous when None.
 
     Raises
     ------
@@ -47,11 +49,17 @@ class Client(CatalogueClient):
     >>> client.getSpec(client.query(30.0, 1.0, 0.5), fmt="pandas")  # doctest: +SKIP
     """
 
-    def __init__(self, url: str = "grpc://127.0.0.1:8815", context: str = "default", timeout: float = 60.0) -> None:
+    def __init__(
+        self,
+        url: str | Sequence[str] = "grpc://127.0.0.1:8815",
+        context: str = "default",
+        timeout: float = 60.0,
+        token: str | None = None,
+    ) -> None:
         if not isinstance(timeout, int | float) or not timeout > 0:
             raise InvalidRequest(f"timeout: {timeout} is not a number of seconds above 0")
-        super().__init__(connect(url, timeout), context)
-        self.url = url
+        super().__init__(connect(url, timeout, token), context)
+        self.url = url if isinstance(url, str) else url[0]
 
     def __enter__(self) -> Client:
         return self
@@ -71,6 +79,50 @@ class Client(CatalogueClient):
             return bool(self._transport.act("health", {})["status"] == "ok")
         except SpecflightError:
             return False
+
+    def act(self, action: str, **body: Any) -> Any:  # noqa: ANN401 - any JSON value
+        """Answer of an action of the Flight server.
+
+        Parameters
+        ----------
+        action : str
+            Such as ``'health'``; docs/protocol.md lists them.
+        **body
+            Its parameters.
+
+        Returns
+        -------
+        object
+            What JSON can hold.
+
+        Raises
+        ------
+        SpecflightError
+            Of the kind that says what is wrong.
+        """
+        return self._transport.act(action, body)
+
+    def stream(self, request: Request, upload: pa.Table | None = None) -> Stream:
+        """Answer to a request as it arrives, for programs that write it on.
+
+        Parameters
+        ----------
+        request : Request
+            One of the models of `specflight.flight.requests`.
+        upload : pyarrow.Table or None
+            Columns ``specobjid``, or ``ra`` and ``dec``, in place of those in the request.
+
+        Returns
+        -------
+        Stream
+            Its `schema`, and an iterator of its record `batches`, which goes on where a connection broke.
+
+        Raises
+        ------
+        SpecflightError
+            Of the kind that says what is wrong.
+        """
+        return self._transport.stream(request, upload)
 
     def getSpec(
         self,

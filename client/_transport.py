@@ -10,7 +10,7 @@ import re
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -73,30 +73,35 @@ class Transport(Protocol):
         """Let go of connections."""
 
 
-def connect(url: str, timeout: float) -> Transport:
+def connect(url: str | Sequence[str], timeout: float, token: str | None = None) -> Transport:
     """Transport for a URL.
 
     Parameters
     ----------
-    url : str
+    url : str or sequence of str
         ``grpc://host:port`` or ``grpc+tls://host:port``; ``http://host:port``, which is asked for its Flight
-        endpoints; or ``file:///DATA``, a data directory opened in this process.
+        endpoints; or ``file:///DATA``, a data directory opened in this process. Several Flight endpoints of one
+        service are tried in their order.
     timeout : float
         Deadline of an answer, in seconds.
+    token : str or None
+        Says who asks; nobody in particular when None.
 
     Raises
     ------
     InvalidRequest
         If the URL is none of these.
     """
+    if not isinstance(url, str):
+        return FlightTransport(partial(tuple, url), timeout, token)
     with contextlib.suppress(ValueError):  # of a port that is none
         parts = urlsplit(url)
         reachable = bool(parts.hostname) and parts.port is not None
         match parts.scheme:
             case "grpc" | "grpc+tcp" | "grpc+tls" if reachable:
-                return FlightTransport(lambda: (url,), timeout)
+                return FlightTransport(lambda: (url,), timeout, token)
             case "http" | "https" if parts.hostname:
-                return FlightTransport(partial(_endpoints, url, timeout), timeout)
+                return FlightTransport(partial(_endpoints, url, timeout), timeout, token)
             case "file" if parts.path:
                 return LocalTransport(Path(unquote(parts.path)))
     expected = "grpc://host:port, grpc+tls://host:port, http://host:port or file:///DATA"
@@ -112,7 +117,8 @@ def _endpoints(url: str, timeout: float) -> tuple[str, ...]:
         endpoints: list[str] = answer.json()["endpoints"]
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
         raise ServiceUnavailable(f"url: {url} does not name its Flight endpoints: {error}") from None
-    return tuple(endpoints)
+    # So that clients spread over the workers.
+    return tuple(random.sample(endpoints, len(endpoints)))
 
 
 class FlightTransport:
@@ -124,13 +130,16 @@ class FlightTransport:
         Gives the Flight locations of replicas, when they are first needed; the next one is tried when one fails.
     timeout : float
         Deadline of a call, in seconds. A stream that has brought something by then is resumed in another call.
+    token : str or None
+        Sent along with every call.
     """
 
-    def __init__(self, find: Callable[[], tuple[str, ...]], timeout: float) -> None:
+    def __init__(self, find: Callable[[], tuple[str, ...]], timeout: float, token: str | None = None) -> None:
         self._find = find
+        self._headers = [] if token is None else [(b"authorization", f"Bearer {token}".encode())]
         self._endpoints: tuple[str, ...] = ()
         self._timeout = timeout
-        self._current = random.randrange(1 << 16)  # so that clients spread over the workers
+        self._current = 0
         self._client: fl.FlightClient | None = None
         self._lock = threading.Lock()
 
@@ -161,7 +170,7 @@ class FlightTransport:
     def act(self, name: str, body: dict[str, Any]) -> Any:  # noqa: ANN401
         """See `Transport.act`."""
         action = fl.Action(name, json.dumps(body).encode())
-        options = fl.FlightCallOptions(timeout=self._timeout)
+        options = fl.FlightCallOptions(timeout=self._timeout, headers=self._headers)
         for attempt in range(ATTEMPTS):
             client = self._connected()
             try:
@@ -179,7 +188,7 @@ class FlightTransport:
 
     def _whole(self, request: Request, upload: pa.Table | None, timeout: float) -> pa.Table:
         ticket = fl.Ticket(_ticket(request, upload))
-        options = fl.FlightCallOptions(timeout=timeout)
+        options = fl.FlightCallOptions(timeout=timeout, headers=self._headers)
         for attempt in range(ANSWER_ATTEMPTS):
             client = self._connected()
             try:
@@ -234,7 +243,7 @@ class FlightTransport:
                 reader.cancel()
 
     def _open(self, client: fl.FlightClient, request: Request, upload: pa.Table | None) -> _Reader:
-        options = fl.FlightCallOptions(timeout=self._timeout)
+        options = fl.FlightCallOptions(timeout=self._timeout, headers=self._headers)
         if upload is None or len(upload) <= MAX_TICKET_ROWS:
             return _Reader(client.do_get(fl.Ticket(_ticket(request, upload)), options))
         descriptor = fl.FlightDescriptor.for_command(_ticket(request, None))
@@ -309,6 +318,8 @@ def _meaning(error: Exception, url: str, timeout: float) -> SpecflightError:
             return QueryTimeout(f"timeout: {url} gave no answer within {timeout:g} s")
         case fl.FlightUnauthenticatedError():
             return errors.Unauthenticated(text)
+        case fl.FlightUnauthorizedError():
+            return errors.Forbidden(text)
         case fl.FlightError():
             # Whatever a connection dies of: refused, reset, closed in the middle of a stream.
             return ServiceUnavailable(f"url: {url} cannot be reached or broke off: {text}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import specflight
@@ -22,8 +24,12 @@ from specflight.flight.listings import (
 from specflight.flight.requests import QueryRequest, SpanRequest, parse_request
 from specflight.flight.service import Service
 from specflight.flight.store import ArrowStore
+from specflight.flight.tokens import ANONYMOUS, Identity, require_admin
 
-__all__ = ["ACTIONS", "act"]
+__all__ = ["ACTIONS", "HERE", "REQUESTS", "Host", "act"]
+
+REQUESTS = logging.getLogger("specflight.requests")
+"""Where requests are logged, at the level DEBUG."""
 
 ACTIONS = {
     "health": "is the service well, and where are its Flight endpoints",
@@ -34,15 +40,39 @@ ACTIONS = {
     "span": "wavelength limits of a list of spectra; body a span request",
     "count": "number of rows that a query finds; body a query request",
     "explain": "rows, bytes and seconds of a request before it is made; body any request",
+    "whoami": "name of the caller, whether an administrator, and for how many seconds the token lasts",
+    "debug": 'for administrators: log every request of this worker, or stop doing so; body {"on": "true" | "false"}',
+    "shutdown": "for administrators: end the service when what is in flight is finished",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Where an action is done.
+
+    Attributes
+    ----------
+    endpoints : sequence of str
+        Flight locations to tell with ``health``.
+    shutdown : callable or None
+        Ends the service; None where there is none to end.
+    """
+
+    endpoints: Sequence[str] = ()
+    shutdown: Callable[[], None] | None = None
+
+
+HERE = Host()
+"""No server around it."""
 
 
 def act(
     service: Service,
     name: str,
     body: bytes,
-    endpoints: Sequence[str] = (),
+    host: Host = HERE,
     cancellation: Cancellation | None = None,
+    caller: Identity = ANONYMOUS,
 ) -> Any:  # noqa: ANN401 - any JSON value
     """Answer of a small question.
 
@@ -53,10 +83,10 @@ def act(
         One of `ACTIONS`.
     body : bytes
         JSON object with its parameters.
-    endpoints : sequence of str
-        Flight locations to tell with ``health``.
+    host : Host
     cancellation : Cancellation or None
         Stops what the database does for it.
+    caller : Identity
 
     Returns
     -------
@@ -67,6 +97,8 @@ def act(
     ------
     InvalidRequest
         If there is no such action or its body is at fault.
+    Unauthenticated, Forbidden
+        If it is for administrators only.
     """
     match name:
         case "health":
@@ -74,7 +106,7 @@ def act(
                 "status": "ok",
                 "version": specflight.__version__,
                 "contexts": service.contexts.names(),
-                "endpoints": list(endpoints),
+                "endpoints": list(host.endpoints),
             }
         case "contexts":
             fields = _fields(body, context="", format="json")
@@ -102,8 +134,29 @@ def act(
             return service.count(request, request.context, cancellation)
         case "explain":
             return asdict(service.explain(parse_request(body), cancellation))
+        case "whoami":
+            seconds = None if caller is ANONYMOUS else caller.expires - time.time()
+            return {"name": caller.name, "admin": caller.admin, "seconds": seconds}
+        case "debug":
+            require_admin(caller, "debug")
+            return _log_requests(_fields(body, on="")["on"])
+        case "shutdown":
+            require_admin(caller, "shutdown")
+            if host.shutdown is None:
+                raise InvalidRequest("action: 'shutdown' has no service to end here")
+            host.shutdown()
+            return "Spectro service shutting down ....\n"
         case _:
             raise InvalidRequest(f"action: '{name}' is not one of {', '.join(ACTIONS)}")
+
+
+def _log_requests(on: str) -> bool:
+    """Log every request or not; the other of the two when `on` is empty."""
+    choices = {"": not REQUESTS.isEnabledFor(logging.DEBUG), "true": True, "false": False}
+    if on not in choices:
+        raise InvalidRequest(f"on: '{on}' is neither true nor false")
+    REQUESTS.setLevel(logging.DEBUG if choices[on] else logging.NOTSET)
+    return choices[on]
 
 
 def _fields(body: bytes, **defaults: str | None) -> dict[str, str]:

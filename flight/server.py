@@ -14,6 +14,7 @@ import pyarrow.flight as fl
 
 from specflight.catalog.database import Cancellation
 from specflight.errors import (
+    Forbidden,
     InvalidRequest,
     LimitExceeded,
     NotFound,
@@ -22,11 +23,12 @@ from specflight.errors import (
     SpecflightError,
     Unauthenticated,
 )
-from specflight.flight.actions import ACTIONS, act
+from specflight.flight.actions import ACTIONS, HERE, REQUESTS, Host, act
 from specflight.flight.answers import Answer
 from specflight.flight.protocol import VECTORS, spectra_schema
 from specflight.flight.requests import Query, QueryRequest, Request, SpectraRequest, parse_request
 from specflight.flight.service import Service
+from specflight.flight.tokens import ANONYMOUS, Identity, TokenKey
 
 __all__ = ["FlightServer"]
 
@@ -46,6 +48,7 @@ _STATUS: tuple[tuple[type[SpecflightError], type[Exception]], ...] = (
     (InvalidRequest, pa.ArrowInvalid),
     (LimitExceeded, pa.ArrowInvalid),
     (Unauthenticated, fl.FlightUnauthenticatedError),
+    (Forbidden, fl.FlightUnauthorizedError),
     (QueryTimeout, fl.FlightTimedOutError),
     (ServiceUnavailable, fl.FlightUnavailableError),
     (SpecflightError, fl.FlightServerError),
@@ -88,6 +91,46 @@ def _watched(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         raise _translated(error) from None
 
 
+_CALLER = "caller"
+
+
+class _Known(fl.ServerMiddleware):  # type: ignore[misc]
+    """Remembers who makes a call."""
+
+    def __init__(self, caller: Identity) -> None:
+        self.caller = caller
+
+
+class _Door(fl.ServerMiddlewareFactory):  # type: ignore[misc]
+    """Looks at the token of every call."""
+
+    def __init__(self, tokens: TokenKey) -> None:
+        self._tokens = tokens
+
+    def start_call(self, info: fl.CallInfo, headers: dict[str, list[str]]) -> _Known | None:
+        """Refuse a token that is none; a call without one is anonymous."""
+        token = _token(headers)
+        if not token:
+            return None
+        try:
+            return _Known(self._tokens.identify(token))
+        except SpecflightError as error:
+            raise _translated(error) from None
+
+
+def _token(headers: dict[str, list[str]]) -> str:
+    for value in headers.get("authorization", ()):
+        kind, _, token = value.partition(" ")
+        if kind.lower() == "bearer":
+            return token.strip()
+    return next(iter(headers.get("x-dl-authtoken", ())), "").strip()
+
+
+def _caller(context: fl.ServerCallContext) -> Identity:
+    known = context.get_middleware(_CALLER)
+    return ANONYMOUS if known is None else known.caller
+
+
 class FlightServer(fl.FlightServerBase):  # type: ignore[misc]
     """Serves a `specflight.flight.service.Service` over Arrow Flight; it listens as soon as it is made.
 
@@ -96,18 +139,22 @@ class FlightServer(fl.FlightServerBase):  # type: ignore[misc]
     service : Service
     location : str
         ``grpc://host:port``; port 0 takes a free one (see `port`).
-    endpoints : sequence of str
-        Locations of all servers of the same data directory, which share large answers; this one alone when empty.
+    host : Host
+        Its endpoints are the locations of all servers of the same data directory, which share large answers; this one
+        alone when there are none.
     """
 
-    def __init__(self, service: Service, location: str, endpoints: tuple[str, ...] = ()) -> None:
+    def __init__(self, service: Service, location: str, host: Host = HERE) -> None:
         self._service = service
-        self._endpoints = endpoints
-        super().__init__(location)
+        self._host = host
+        self._endpoints = host.endpoints
+        super().__init__(location, middleware={_CALLER: _Door(service.tokens)})
 
     @_edge
     def do_get(self, context: fl.ServerCallContext, ticket: fl.Ticket) -> fl.RecordBatchStream:
         """Stream the answer to the request that the ticket holds."""
+        if REQUESTS.isEnabledFor(logging.DEBUG):
+            REQUESTS.debug("%s get %.1000s", _caller(context).name, ticket.ticket)
         answer = self._service.answer(parse_request(ticket.ticket), cancellation=_cancellation(context))
         reader = pa.RecordBatchReader.from_batches(answer.schema, _watched(answer.batches()))
         return fl.RecordBatchStream(reader, options=_options(answer))
@@ -121,6 +168,7 @@ class FlightServer(fl.FlightServerBase):  # type: ignore[misc]
         writer: fl.MetadataRecordBatchWriter,
     ) -> None:
         """Answer a request whose identifiers or positions come as a table."""
+        REQUESTS.debug("%s exchange %.1000s", _caller(context).name, descriptor.command)
         request = parse_request(descriptor.command or b"")
         if isinstance(request, QueryRequest):
             raise InvalidRequest("what: a query takes no table; send it by DoGet")
@@ -192,7 +240,9 @@ class FlightServer(fl.FlightServerBase):  # type: ignore[misc]
     def do_action(self, context: fl.ServerCallContext, action: fl.Action) -> list[bytes]:
         """Answer a small question with one JSON value."""
         body = action.body.to_pybytes() if action.body is not None else b""
-        return [json.dumps(act(self._service, action.type, body, self._endpoints, _cancellation(context))).encode()]
+        asked = (self._service, action.type, body, self._host, _cancellation(context), _caller(context))
+        REQUESTS.debug("%s %s %.1000s", asked[-1].name, action.type, body)
+        return [json.dumps(act(*asked)).encode()]
 
 
 def _cancellation(context: fl.ServerCallContext) -> Cancellation:

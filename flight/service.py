@@ -34,6 +34,7 @@ from specflight.flight.requests import (
 )
 from specflight.flight.resolve import find_spectra, specobjids, uploaded_ids
 from specflight.flight.source import NO_ID, NOT_FOUND
+from specflight.flight.tokens import TokenKey
 
 __all__ = ["Forecast", "Service"]
 
@@ -82,6 +83,12 @@ class Service:
     data : Path
         The data directory.
 
+    Attributes
+    ----------
+    contexts : Contexts
+    tokens : TokenKey
+        Verifies who calls.
+
     Raises
     ------
     NotFound
@@ -92,6 +99,7 @@ class Service:
 
     def __init__(self, data: Path) -> None:
         self.contexts = Contexts(data)
+        self.tokens = TokenKey(data)
         self._transfer = Pace(TRANSFER_FIXED, TRANSFER_BYTE, least=1 << 20)
 
     def close(self) -> None:

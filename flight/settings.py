@@ -13,7 +13,7 @@ from specflight.errors import InvalidRequest
 from specflight.flight.datadir import ContextDirectory
 from specflight.flight.protocol import explain_validation
 
-__all__ = ["ContextSettings", "ProfileSettings", "Settings", "load_settings"]
+__all__ = ["ContextSettings", "HttpSettings", "ProfileSettings", "Settings", "load_settings"]
 
 
 def _one_line(text: str) -> str:
@@ -62,6 +62,32 @@ class ProfileSettings(BaseModel):
     type: Visibility = Field(default="public", description="`public`, or `private`: left out of listings")
 
 
+class HttpSettings(BaseModel):
+    """The HTTP side, ``[http]`` in ``specflight.toml``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    processes: Annotated[int, Field(gt=0)] = Field(default=2, description="processes that answer")
+    max_body: Annotated[int, Field(gt=0)] = Field(default=64 << 20, description="bytes of the body of a request")
+    flight_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=90.0, description="time without a further part of an answer after which a request fails, in seconds"
+    )
+    picture_cache_bytes: Annotated[int, Field(ge=0)] = Field(
+        default=64 << 20, description="bytes of pictures that a process keeps"
+    )
+    picture_seconds: Annotated[float, Field(ge=0)] = Field(
+        default=60.0, description="age up to which a picture is shown again, in seconds: then data ingested anew show"
+    )
+    drawings: Annotated[int, Field(gt=0)] = Field(default=1, description="pictures that a process draws at one time")
+    drawing_wait_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=10.0, description="time that a picture may have to wait for others to be drawn, in seconds"
+    )
+    max_grid_cells: Annotated[int, Field(gt=0)] = Field(default=400, description="spectra in the picture of a grid")
+    max_grid_pixels: Annotated[int, Field(gt=0)] = Field(
+        default=32 << 20, description="pixels of the picture of a grid"
+    )
+
+
 class Settings(BaseSettings):
     """Every setting; each key also as ``SPECFLIGHT_<KEY>`` in the environment, which wins."""
 
@@ -90,6 +116,8 @@ class Settings(BaseSettings):
     drain_seconds: Annotated[float, Field(gt=0)] = Field(
         15.0, description="time that transfers in flight are given when the service stops, in seconds"
     )
+
+    http: HttpSettings = Field(HttpSettings(), description="the HTTP side, a table `[http]`")
 
     @field_validator("contexts")
     @classmethod

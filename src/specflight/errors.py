@@ -10,6 +10,7 @@ from typing import ClassVar
 
 __all__ = [
     "DamagedData",
+    "Forbidden",
     "InvalidRequest",
     "LimitExceeded",
     "NotFound",
@@ -41,6 +42,12 @@ class Unauthenticated(SpecflightError, PermissionError):
     """A token that is forged, truncated or expired, or none where one is needed."""
 
     http_status = 401
+
+
+class Forbidden(SpecflightError, PermissionError):
+    """Something that the caller, who is known, may not do."""
+
+    http_status = 403
 
 
 class NotFound(SpecflightError, LookupError):

@@ -639,7 +639,7 @@ def test_2_000_spectra_take_at_most_one_and_a_half_times_their_size(
 def test_the_public_names_are_these() -> None:
     assert specflight.client.__all__ == ["Client"]
     methods = {name for name in dir(Client) if not name.startswith("_")}
-    spectra = {"close", "getSpec", "isAlive", "iterSpec"}
+    spectra = {"act", "close", "getSpec", "isAlive", "iterSpec", "stream"}
     assert methods == spectra | {"catalogs", "count", "list_contexts", "list_profiles", "match", "query"}
 
 

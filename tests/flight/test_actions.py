@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import json
+import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from specflight.catalog.database import Cancellation
-from specflight.errors import InvalidRequest, LimitExceeded, NotFound, QueryTimeout
-from specflight.flight.actions import ACTIONS, act
+from specflight.errors import Forbidden, InvalidRequest, LimitExceeded, NotFound, QueryTimeout, Unauthenticated
+from specflight.flight.actions import ACTIONS, REQUESTS, Host, act
 from specflight.flight.service import Service
+from specflight.flight.tokens import ANONYMOUS, Identity
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +27,7 @@ def body(**fields: object) -> bytes:
 
 
 def test_health_names_contexts_and_endpoints(service: Service) -> None:
-    health = act(service, "health", b"", ["grpc://a:1"])
+    health = act(service, "health", b"", Host(["grpc://a:1"]))
     assert (health["status"], health["endpoints"]) == ("ok", ["grpc://a:1"])
     assert health["contexts"] == ["sdss_dr12", "sdss_dr12_fits", "sdss_dr16", "sdss_dr16_fits"]
 
@@ -127,7 +130,8 @@ def test_explain_of_a_match_says_what_it_will_be_at_most(service: Service) -> No
 
 
 def test_the_list_of_actions_is_complete(service: Service) -> None:
-    assert list(ACTIONS) == ["health", "contexts", "profiles", "catalogs", "validate", "span", "count", "explain"]
+    assert list(ACTIONS)[:5] == ["health", "contexts", "profiles", "catalogs", "validate"]
+    assert list(ACTIONS)[5:] == ["span", "count", "explain", "whoami", "debug", "shutdown"]
 
 
 @pytest.mark.parametrize("name", ["", "None"])
@@ -156,3 +160,44 @@ def test_what_old_clients_write_for_no_context_is_the_default(service: Service, 
 def test_an_action_at_fault_is_refused_by_name(service: Service, name: str, fields: bytes, named: str) -> None:
     with pytest.raises(InvalidRequest, match=named):
         act(service, name, fields)
+
+
+ADMIN, USER = Identity("root", True, time.time() + 100), Identity("alice", False, time.time() + 100)
+
+
+def test_a_caller_is_told_who_they_are(service: Service) -> None:
+    assert act(service, "whoami", b"") == {"name": "anonymous", "admin": False, "seconds": None}
+    told = act(service, "whoami", b"", caller=ADMIN)
+    assert (told["name"], told["admin"]) == ("root", True)
+    assert 0 < told["seconds"] <= 100
+
+
+@pytest.mark.parametrize("name", ["shutdown", "debug"])
+def test_some_actions_are_for_administrators(service: Service, name: str) -> None:
+    ended: list[str] = []
+    host = Host(shutdown=lambda: ended.append("now"))
+    with pytest.raises(Unauthenticated, match=f"{name} needs the token of an administrator"):
+        act(service, name, b"", host, caller=ANONYMOUS)
+    with pytest.raises(Forbidden, match=f"'alice' is no administrator, whom {name} needs"):
+        act(service, name, b"", host, caller=USER)
+    assert not ended
+
+
+def test_an_administrator_ends_the_service_where_there_is_one(service: Service) -> None:
+    ended: list[str] = []
+    host = Host(shutdown=lambda: ended.append("now"))
+    assert "shutting down" in act(service, "shutdown", b"", host, caller=ADMIN)
+    assert ended == ["now"]
+    with pytest.raises(InvalidRequest, match="no service to end here"):
+        act(service, "shutdown", b"", caller=ADMIN)
+
+
+def test_debug_logs_requests_and_stops_doing_so(service: Service) -> None:
+    assert not REQUESTS.isEnabledFor(logging.DEBUG)
+    assert [act(service, "debug", b"", caller=ADMIN) for _ in range(2)] == [True, False]
+    assert act(service, "debug", body(on="true"), caller=ADMIN) is True
+    assert REQUESTS.isEnabledFor(logging.DEBUG)
+    assert act(service, "debug", body(on="false"), caller=ADMIN) is False
+    assert not REQUESTS.isEnabledFor(logging.DEBUG)
+    with pytest.raises(InvalidRequest, match="on: 'maybe' is neither true nor false"):
+        act(service, "debug", body(on="maybe"), caller=ADMIN)
