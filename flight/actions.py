@@ -110,7 +110,9 @@ def act(
             }
         case "contexts":
             fields = _fields(body, context="", format="json")
-            return contexts_listing(_described(service), fields["context"], fields["format"])
+            name = fields["context"]
+            name = name if name == "default" else service.contexts.meant(name)
+            return contexts_listing(_described(service), name, fields["format"])
         case "profiles":
             fields = _fields(body, profile="", format="json")
             return profiles_listing(service.contexts.settings.profiles, fields["profile"], fields["format"])
@@ -176,7 +178,7 @@ def _fields(body: bytes, **defaults: str | None) -> dict[str, str]:
 
 def _validate(service: Service, what: str, value: str) -> str:
     if what == "context":
-        known = [*service.contexts.names(), "default"]
+        known, value = [*service.contexts.names(), "default"], service.contexts.meant(value)
     elif what == "profile":
         known = list(service.contexts.settings.profiles)
     else:

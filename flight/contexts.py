@@ -21,7 +21,7 @@ from specflight.errors import DamagedData, InvalidRequest, NotFound
 from specflight.flight.archive import FitsArchive
 from specflight.flight.datadir import ContextDirectory, Manifest
 from specflight.flight.joined import JoinedSource
-from specflight.flight.releases import about, default_context, fallbacks, natural_key
+from specflight.flight.releases import about, default_context, fallbacks, natural_key, newest_of_survey
 from specflight.flight.settings import ContextSettings, load_settings
 from specflight.flight.source import SpectrumSource
 from specflight.flight.store import ArrowStore
@@ -115,6 +115,15 @@ class Contexts:
             self._default_since = now
         return self._default
 
+    def meant(self, name: str) -> str:
+        """Name of the context that a name stands for: ``default``, and a survey for its newest release."""
+        if name == "default":
+            return self.default
+        if "_" in name or name in self._loaded:  # as nearly all contexts are called
+            return name
+        names = self._with_data()
+        return name if name in names else newest_of_survey(name, names, self.settings) or name
+
     def get(self, name: str) -> Context:
         """Context of a name, as its manifest stands now.
 
@@ -125,8 +134,7 @@ class Contexts:
         DamagedData
             If its index cannot be read.
         """
-        if name == "default":
-            name = self.default
+        name = self.meant(name)
         held = self._loaded.get(name)
         if held is not None and held[0] == _stamp(f"{self._root}/{name}/MANIFEST.json"):
             return held[1]
@@ -216,7 +224,7 @@ class Contexts:
             return context.tables[wanted]
         if schema in ("", context.name):
             owner = context
-        elif schema in ("default", *self.names()):
+        elif self.meant(schema) in self.names():
             owner = self.get(schema)
         else:  # a schema that is no context's may lie in any
             others = (self.get(other).tables for other in self.names() if self.scanned(other))

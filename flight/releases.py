@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from specflight.flight.settings import ContextSettings, Settings
 
-__all__ = ["about", "default_context", "fallbacks", "known_context", "natural_key", "newest"]
+__all__ = ["about", "default_context", "fallbacks", "known_context", "natural_key", "newest", "newest_of_survey"]
 
 _LEGACY = ("26", "103", "104")
 """Reductions of the spectra of the SDSS spectrographs (SDSS-I/II and SEGUE), the same in every release since DR8."""
@@ -90,6 +90,11 @@ def newest(names: Iterable[str]) -> str | None:
 def default_context(names: Iterable[str], settings: Settings) -> str | None:
     """Context that ``default`` stands for: the one that the settings name, else the newest."""
     return settings.default_context or newest(names)
+
+
+def newest_of_survey(survey: str, names: Iterable[str], settings: Settings) -> str | None:
+    """Newest context of a survey such as ``sdss``, which stands for it where no context has that name."""
+    return newest(name for name in names if _survey(name, settings) == survey)
 
 
 def fallbacks(asked: str, name: str, contexts: Sequence[str], settings: Settings) -> tuple[str, ...]:

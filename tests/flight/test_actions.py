@@ -201,3 +201,14 @@ def test_debug_logs_requests_and_stops_doing_so(service: Service) -> None:
     assert not REQUESTS.isEnabledFor(logging.DEBUG)
     with pytest.raises(InvalidRequest, match="on: 'maybe' is neither true nor false"):
         act(service, "debug", body(on="maybe"), caller=ADMIN)
+
+
+def test_a_survey_stands_for_its_newest_release(service: Service) -> None:
+    assert act(service, "validate", body(what="context", value="sdss")) == "OK"
+    assert act(service, "validate", body(what="context", value="desi")) == "Error"
+    newest = act(service, "contexts", body(context="sdss_dr16_fits"))
+    assert act(service, "contexts", body(context="sdss")) == newest
+    assert service.contexts.get("sdss").name == "sdss_dr16_fits"
+    assert service.contexts.table(service.contexts.get("sdss_dr16"), None).name == "sdss_dr16.specobj"
+    with pytest.raises(NotFound, match="desi"):
+        service.contexts.get("desi")
