@@ -15,7 +15,7 @@ from specflight.client._convert import aligned_array, spectra_frames, spectra_re
 from specflight.client._transport import Stream, connect
 from specflight.errors import InvalidRequest, SpecflightError
 from specflight.flight.protocol import CATALOGUE_ID, choose_columns
-from specflight.flight.requests import FitsRequest, Missing, Request, SpectraRequest
+from specflight.flight.requests import FitsRequest, Missing, QueryRequest, Request, SpectraRequest
 
 __all__ = ["Client"]
 
@@ -115,13 +115,16 @@ class Client(CatalogueClient):
         Returns
         -------
         Stream
-            Its `schema`, and an iterator of its record `batches`, which goes on where a connection broke.
+            Its `schema`, and an iterator of its record `batches`, which goes on where a connection broke; not so the
+            answer to a query, which has no order of its own and ends with the error.
 
         Raises
         ------
         SpecflightError
             Of the kind that says what is wrong.
         """
+        if isinstance(request, QueryRequest):
+            return self._transport.stream_once(request)
         return self._transport.stream(request, upload)
 
     def getSpec(

@@ -66,6 +66,9 @@ class Transport(Protocol):
             Deadline of a query in seconds, in place of the transport's.
         """
 
+    def stream_once(self, request: Request) -> Stream:
+        """Answer to a request as it arrives, in bounded memory; one that breaks off is an error, and not resumed."""
+
     def act(self, name: str, body: dict[str, Any]) -> Any:  # noqa: ANN401 - any JSON value
         """Answer of a small question."""
 
@@ -186,6 +189,34 @@ class FlightTransport:
             return Stream(table.schema, iter(table.to_batches()))
         return self._resuming(request, upload)
 
+    def stream_once(self, request: Request) -> Stream:
+        """See `Transport.stream_once`."""
+        _, reader = self._opened(request, None)
+        return Stream(reader.schema, self._passed_on(reader))
+
+    def _passed_on(self, reader: _Reader) -> Iterator[pa.RecordBatch]:
+        complete = False
+        try:
+            while True:
+                yield reader.read_chunk().data
+        except StopIteration:
+            complete = True
+        except pa.ArrowException as error:
+            complete = True
+            raise _meaning(error, self._url, self._timeout) from None
+        finally:
+            if not complete:
+                reader.cancel()
+
+    def _opened(self, request: Request, upload: pa.Table | None) -> tuple[fl.FlightClient, _Reader]:
+        for attempt in range(ANSWER_ATTEMPTS):
+            client = self._connected()
+            try:
+                return client, self._open(client, request, upload)
+            except pa.ArrowException as error:
+                self._recover(client, error, attempt, ANSWER_ATTEMPTS)
+        raise AssertionError("unreachable")
+
     def _whole(self, request: Request, upload: pa.Table | None, timeout: float) -> pa.Table:
         ticket = fl.Ticket(_ticket(request, upload))
         options = fl.FlightCallOptions(timeout=timeout, headers=self._headers)
@@ -198,13 +229,7 @@ class FlightTransport:
         raise AssertionError("unreachable")
 
     def _resuming(self, request: SpectraRequest | FitsRequest | MatchRequest, upload: pa.Table | None) -> Stream:
-        for attempt in range(ANSWER_ATTEMPTS):
-            client = self._connected()
-            try:
-                reader = self._open(client, request, upload)
-                break
-            except pa.ArrowException as error:
-                self._recover(client, error, attempt, ANSWER_ATTEMPTS)
+        client, reader = self._opened(request, upload)
         if isinstance(request, SpectraRequest) and (request.align or request.cutout):
             # A resumed list is shorter, so the span of the whole has to be told.
             grid = describe(reader.schema)["grid"]
@@ -353,6 +378,10 @@ class LocalTransport:
         end = math.inf if timeout is None else time.monotonic() + timeout
         answer = self._service.answer(request, upload, self._cancellation(lambda: time.monotonic() > end))
         return Stream(answer.schema, answer.batches())
+
+    def stream_once(self, request: Request) -> Stream:
+        """See `Transport.stream_once`."""
+        return self.stream(request)
 
     def act(self, name: str, body: dict[str, Any]) -> Any:  # noqa: ANN401
         """See `Transport.act`."""

@@ -25,6 +25,9 @@ from specflight.flight.stream import SpectraPlan, spectra_batches
 
 __all__ = ["Answer", "fits_answer", "span_answer", "spectra_answer", "table_answer"]
 
+BATCH_ROWS = 1 << 16
+"""Rows of a table that are sent at once, so that whoever passes them on needs little memory."""
+
 SPAN_SCHEMA = pa.schema([pa.field("w0", pa.float64()), pa.field("w1", pa.float64())])
 
 
@@ -58,7 +61,7 @@ class Answer:
 def table_answer(table: pa.Table, start: int = 0) -> Answer:
     """Answer with a table, but for its first `start` rows."""
     rest = table.slice(start)
-    return Answer(rest.schema, rest.num_rows, lambda: rest.nbytes, lambda: iter(rest.to_batches()))
+    return Answer(rest.schema, rest.num_rows, lambda: rest.nbytes, lambda: iter(rest.to_batches(BATCH_ROWS)))
 
 
 def spectra_answer(request: SpectraRequest, found: Found) -> Answer:

@@ -1,25 +1,27 @@
-"""The running service: Flight workers in processes of their own, HTTP in this one, and who looks after them."""
+"""The running service: Flight workers and HTTP in processes of their own, and who looks after them."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import secrets
 import signal
 import socket
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import connection, get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-
-import uvicorn
+from typing import Any
 
 from specflight.errors import ServiceUnavailable
-from specflight.http.app import build_app
-from specflight.tools.worker import work
+from specflight.flight.settings import load_settings
+from specflight.tools.httpworker import HttpPlan, work_http
+from specflight.tools.worker import SHUTDOWN, work
 
 __all__ = ["Running", "serve", "start", "stop_event"]
 
@@ -43,61 +45,83 @@ class Running:
 
     flight: tuple[str, ...]
     http: str
-    _supervisor: _Supervisor
+    _flights: _Supervisor
+    _https: _Supervisor
 
     @property
     def worker_pids(self) -> list[int]:
         """Process ids of the Flight workers now."""
-        return [process.pid for process in self._supervisor.processes if process.pid is not None]
+        return self._flights.pids
+
+    @property
+    def http_pids(self) -> list[int]:
+        """Process ids of the HTTP processes now."""
+        return self._https.pids
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A process to keep running."""
+
+    name: str
+    target: Callable[..., None]
+    arguments: tuple[Any, ...]
 
 
 class _Supervisor:
-    """Starts the workers and replaces those that die."""
+    """Starts processes and replaces those that die."""
 
-    def __init__(self, data: Path, host: str, ports: list[int], endpoints: tuple[str, ...]) -> None:
-        self._arguments = [(data, host, port, endpoints) for port in ports]
+    def __init__(self, plans: list[_Plan], shutdown: Callable[[], None]) -> None:
+        self._plans, self._shutdown = plans, shutdown
         self._stopping = threading.Event()
         self.processes: list[BaseProcess] = []
+        self._pipes: list[Connection] = []
         self._thread = threading.Thread(target=self._watch, daemon=True)
         try:
-            pipes = []
-            for number in range(len(ports)):
-                process, pipe = self._spawn(number)
+            for plan in plans:
+                process, pipe = _spawn(plan)
                 self.processes.append(process)
-                pipes.append(pipe)
-            for pipe in pipes:
-                _wait_ready(pipe)
+                self._pipes.append(pipe)
         except BaseException:
             self.stop()
             raise
-        self._thread.start()
 
-    def _spawn(self, number: int) -> tuple[BaseProcess, Connection]:
-        spawn = get_context("spawn")
-        ours, theirs = spawn.Pipe(duplex=False)
-        process = spawn.Process(target=work, args=(theirs, *self._arguments[number]), name=f"flight-{number}")
-        process.start()
-        theirs.close()
-        return process, ours
+    def wait_ready(self) -> None:
+        """Wait until all of them accept requests; from then on they are replaced."""
+        for plan, pipe in zip(self._plans, self._pipes, strict=True):
+            _wait_ready(plan.name, pipe)
+        self._thread.start()
 
     def _watch(self) -> None:
         pause = 0.1
         while not self._stopping.is_set():
-            connection.wait([process.sentinel for process in self.processes], timeout=1.0)
+            connection.wait([*(process.sentinel for process in self.processes), *self._pipes], timeout=1.0)
             for number, process in enumerate(self.processes):
+                self._listen(number)
                 if process.is_alive() or self._stopping.is_set():
                     continue
-                log.error("worker %s ended with status %s; starting another", process.name, process.exitcode)
+                log.error("%s ended with status %s; starting another", process.name, process.exitcode)
                 started = time.monotonic()
-                self.processes[number], pipe = self._spawn(number)
+                self.processes[number], self._pipes[number] = _spawn(self._plans[number])
                 with contextlib.suppress(ServiceUnavailable):
-                    _wait_ready(pipe)
+                    _wait_ready(process.name, self._pipes[number])
                 # Whatever kills it at once will kill it again: wait longer each time.
                 pause = 0.1 if time.monotonic() - started > 30 else min(2 * pause, 10.0)
                 self._stopping.wait(pause)
 
+    def _listen(self, number: int) -> None:
+        """What a process has to say once it runs: that the service is to end."""
+        with contextlib.suppress(EOFError, OSError):
+            if self._pipes[number].poll() and self._pipes[number].recv() == SHUTDOWN:
+                self._shutdown()
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids now."""
+        return [process.pid for process in self.processes if process.pid is not None]
+
     def stop(self) -> None:
-        """End all workers when they have finished what is in flight."""
+        """End all processes when they have finished what is in flight."""
         self._stopping.set()
         self._terminate()
         if self._thread.is_alive():
@@ -111,13 +135,22 @@ class _Supervisor:
             process.terminate()
 
 
-def _wait_ready(pipe: Connection) -> None:
+def _spawn(plan: _Plan) -> tuple[BaseProcess, Connection]:
+    spawn = get_context("spawn")
+    ours, theirs = spawn.Pipe(duplex=False)
+    process = spawn.Process(target=plan.target, args=(theirs, *plan.arguments), name=plan.name)
+    process.start()
+    theirs.close()
+    return process, ours
+
+
+def _wait_ready(name: str, pipe: Connection) -> None:
     try:
         said = pipe.recv() if pipe.poll(START_SECONDS) else f"it said nothing for {START_SECONDS:g} s"
     except EOFError:
         said = "it ended at once"
     if isinstance(said, str):
-        raise ServiceUnavailable(f"a Flight worker did not start: {said}")
+        raise ServiceUnavailable(f"{name} did not start: {said}")
 
 
 def _listen(name: str, host: str, port: int) -> socket.socket:
@@ -137,7 +170,14 @@ def _ports(host: str, first: int, count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def start(data: Path, host: str, flight_port: int, http_port: int, workers: int) -> Iterator[Running]:
+def start(
+    data: Path,
+    host: str,
+    flight_port: int,
+    http_port: int,
+    workers: int,
+    shutdown: Callable[[], None] = lambda: None,
+) -> Iterator[Running]:
     """Run a service for as long as the context lasts.
 
     Parameters
@@ -152,6 +192,8 @@ def start(data: Path, host: str, flight_port: int, http_port: int, workers: int)
         Port for HTTP; 0 for a free one.
     workers : int
         Number of Flight workers.
+    shutdown : callable
+        Called when an administrator wants the service to end.
 
     Yields
     ------
@@ -160,31 +202,38 @@ def start(data: Path, host: str, flight_port: int, http_port: int, workers: int)
     Raises
     ------
     ServiceUnavailable
-        If a worker does not start, or a port is taken.
+        If a process does not start, or a port is taken.
+    InvalidRequest
+        If ``specflight.toml`` is at fault.
     """
-    shown = socket.gethostname() if host in ("0.0.0.0", "::") else host
-    with _listen("http-port", host, http_port) as listener:
+    everywhere = host in ("0.0.0.0", "::")
+    shown, near = (socket.gethostname(), "127.0.0.1") if everywhere else (host, host)
+    settings = load_settings(data)
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(_listen("http-port", host, http_port))
+        metrics = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="specflight-metrics-")))
         ports = _ports(host, flight_port, workers)
-        endpoints = tuple(f"grpc://{shown}:{port}" for port in ports)
-        supervisor = _Supervisor(data, host, ports, endpoints)
-        config = uvicorn.Config(build_app(endpoints), log_config=None, access_log=False, timeout_graceful_shutdown=10)
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        try:
-            while not server.started and thread.is_alive():
-                time.sleep(0.01)
-            yield Running(endpoints, f"http://{shown}:{listener.getsockname()[1]}", supervisor)
-        finally:
-            server.should_exit = True
-            thread.join()
-            supervisor.stop()
+        endpoints, nearby = (tuple(f"grpc://{at}:{port}" for port in ports) for at in (shown, near))
+        flights = [_Plan(f"flight-{number}", work, (data, host, port, endpoints)) for number, port in enumerate(ports)]
+        plan = HttpPlan(data, endpoints, nearby, secrets.token_bytes(32), metrics)
+        https = [_Plan(f"http-{number}", work_http, (listener, plan)) for number in range(settings.http.processes)]
+        # Left in the other order: HTTP finishes what it answers while the Flight workers are still there.
+        backs = _Supervisor(flights, shutdown)
+        stack.callback(backs.stop)
+        fronts = _Supervisor(https, shutdown)
+        stack.callback(fronts.stop)
+        for supervisor in (backs, fronts):
+            supervisor.wait_ready()
+        yield Running(endpoints, f"http://{shown}:{listener.getsockname()[1]}", backs, fronts)
 
 
 def serve(data: Path, host: str, flight_port: int, http_port: int, workers: int) -> None:
-    """Serve until SIGTERM or Ctrl-C; prints one line starting with ``ready`` when requests are accepted."""
+    """Serve until SIGTERM, Ctrl-C or an administrator ends it.
+
+    Prints one line starting with ``ready`` when requests are accepted.
+    """
     stop = stop_event()
-    with start(data, host, flight_port, http_port, workers) as running:
+    with start(data, host, flight_port, http_port, workers, stop.set) as running:
         print("ready", *running.flight, running.http, flush=True)
         stop.wait()
 

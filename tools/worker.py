@@ -1,4 +1,4 @@
-"""One Flight worker process of a running service."""
+"""One Flight worker process of a running service, and how any process of it is set up."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from specflight.errors import SpecflightError
 if TYPE_CHECKING:
     from specflight.flight.service import Service
 
-__all__ = ["work"]
+__all__ = ["SHUTDOWN", "prepare_process", "work"]
+
+SHUTDOWN = "shutdown"
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +40,8 @@ def work(pipe: Connection, data: Path, host: str, port: int, endpoints: tuple[st
     Parameters
     ----------
     pipe : Connection
-        Told the port when requests are accepted, or in a text why they never will be.
+        Told the port when requests are accepted, or in a text why they never will be; `SHUTDOWN` later, if an
+        administrator wants the service to end.
     data : Path
         The data directory.
     host : str
@@ -46,31 +49,19 @@ def work(pipe: Connection, data: Path, host: str, port: int, endpoints: tuple[st
     endpoints : tuple of str
         Locations of all workers.
     """
-    # Flight puts Python's traceback into the text of an error; strangers need no source paths.
-    sys.tracebacklimit = 0
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    stop = threading.Event()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    stop = prepare_process()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a mapped part file holds a descriptor
-    parent = parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        connection.wait([parent.sentinel])
-        stop.set()
-
-    threading.Thread(target=watch, daemon=True).start()
     # Here, so that the parent, which imports this module to start it, does not load the server's packages.
     try:
+        from specflight.flight.actions import Host
         from specflight.flight.server import FlightServer
         from specflight.flight.service import Service
 
         service = Service(data)
         quick = [name for name in service.contexts.names() if service.contexts.scanned(name)]
         _open(service, quick)
-        server = FlightServer(service, f"grpc://{host}:{port}", endpoints)
+        server = FlightServer(service, f"grpc://{host}:{port}", Host(endpoints, lambda: pipe.send(SHUTDOWN)))
     except ModuleNotFoundError as error:
         pipe.send(f"it needs the package {error.name}: install specflight[all]")
         return
@@ -89,3 +80,29 @@ def work(pipe: Connection, data: Path, host: str, port: int, endpoints: tuple[st
     if drain.is_alive():
         log.warning("transfers were cut off after %g s", service.contexts.settings.drain_seconds)
         os._exit(0)
+
+
+def prepare_process() -> threading.Event:
+    """Set up logging and signals of a process of the service.
+
+    Returns
+    -------
+    threading.Event
+        Set when SIGTERM comes or the parent is gone.
+    """
+    # Flight puts Python's traceback into the text of an error; strangers need no source paths.
+    sys.tracebacklimit = 0
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    stop = threading.Event()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    parent = parent_process()
+    assert parent is not None
+    sentinel = parent.sentinel
+
+    def watch() -> None:
+        connection.wait([sentinel])
+        stop.set()
+
+    threading.Thread(target=watch, daemon=True).start()
+    return stop

@@ -187,7 +187,7 @@ def test_an_empty_result_and_faults(client: Client) -> None:
     assert client.query(30, 89, 0.01, catalog=TABLES[0]).dtype == np.uint64
     faults: tuple[tuple[dict[str, Any], type[Exception], str], ...] = (
         ({"constraint": "z >> 'x' bad"}, InvalidRequest, "where"),
-        ({"context": "sdss"}, NotFound, "there is no context 'sdss'"),
+        ({"context": "desi"}, NotFound, "there is no context 'desi'"),
         ({"catalog": "sdss_dr16.nosuch"}, NotFound, "no catalogue 'nosuch'"),
         ({"fields": "bestobjid"}, InvalidRequest, "bestobjid"),
     )

@@ -15,11 +15,15 @@ from typing import Any
 
 import numpy as np
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
 from specflight.client import Client
 from specflight.errors import InvalidRequest, NotFound, QueryTimeout, ServiceUnavailable
+from specflight.flight.requests import QueryRequest
+from specflight.tools.ingestcatalog import ingest_catalog
 from specflight.tools.serve import Running, start
 
 Truth = dict[str, dict[int, Path]]
@@ -258,6 +262,39 @@ def test_with_two_workers_the_death_of_one_is_hardly_noticed(sim_served: Path, m
         started = time.monotonic()
         assert client.getSpec(many[:400], fmt="arrow").equals(expected)
         assert time.monotonic() - started < 3.0
+
+
+@pytest.fixture
+def long_table(tmp_path: Path) -> Path:
+    """A data directory with a table of 300,000 rows."""
+    rng = np.random.default_rng(5)
+    rows = 300_000
+    noise = rng.bytes(20 * rows).hex()
+    names = [noise[40 * n : 40 * n + 40] for n in range(rows)]
+    columns = {"ra": rng.uniform(0, 360, rows), "dec": rng.uniform(-90, 90, rows), "name": names}
+    pq.write_table(pa.table(columns), tmp_path / "long.parquet")
+    ingest_catalog(tmp_path / "data", "sdss_dr16", "vac.long", tmp_path / "long.parquet")
+    return tmp_path / "data"
+
+
+def test_the_answer_to_a_query_is_passed_on_as_it_arrives(long_table: Path) -> None:
+    request = QueryRequest(context="sdss_dr16", catalog="vac.long", columns=("ra", "name"))
+    with start(long_table, "127.0.0.1", 0, 0, workers=1) as running, Client(running.flight[0]) as client:
+        stream = client.stream(request)
+        batches = list(stream.batches)
+        assert len(batches) > 4
+        whole = pa.Table.from_batches(batches, stream.schema)
+        assert whole.sort_by("ra").equals(
+            pq.read_table(long_table.with_name("long.parquet"), columns=["ra", "name"]).sort_by("ra")
+        )
+        broken = client.stream(request).batches
+        next(broken)
+        os.kill(running.worker_pids[0], signal.SIGKILL)
+        with pytest.raises(ServiceUnavailable, match="broke off"):
+            list(broken)
+    with Client(long_table.as_uri()) as here:
+        stream = here.stream(request)
+        assert pa.Table.from_batches(stream.batches, stream.schema).equals(whole)
 
 
 def test_a_stream_that_is_given_up_frees_the_server(own_server: Running, many: list[int]) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sysconfig
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import pytest
 
 from specflight.client import Client
 from specflight.errors import ServiceUnavailable
+from specflight.flight.tokens import TokenKey
 from specflight.tools.serve import start
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "specflight"
@@ -241,7 +242,7 @@ def test_a_context_that_is_damaged_does_not_keep_the_others_from_being_served(si
 
 def test_more_files_than_the_soft_limit_can_be_held_open(sim_served: Path, tmp_path: Path) -> None:
     with serving(sim_served, tmp_path / "log") as served:
-        (worker,) = [one for one in served.workers if "spawn_main" in " ".join(one.cmdline())]
+        (worker,) = [one for one in served.workers if _listens(one, served.flight[0])]
         soft, hard = worker.rlimit(psutil.RLIMIT_NOFILE)
         assert soft == hard
 
@@ -254,3 +255,66 @@ def test_a_service_that_cannot_start_leaves_no_process_behind(sim_served: Path) 
             pass
     after = psutil.Process(os.getpid()).children(recursive=True)
     assert [child for child in after if child.pid not in before and "spawn_main" in " ".join(child.cmdline())] == []
+
+
+def test_an_administrator_ends_the_service(sim_served: Path, tmp_path: Path) -> None:
+    keys = TokenKey(sim_served)
+    admin, user = keys.issue("root", admin=True), keys.issue("alice")
+    with serving(sim_served, tmp_path / "log", "--workers", "2") as served:
+        below = served.workers
+        refusals = {
+            401: [{}, {"X-DL-AuthToken": "anonymous.0.0.anon_access"}, {"X-DL-AuthToken": admin[:-9] + "x_access"}],
+            403: [{"X-DL-AuthToken": user}, {"Authorization": f"Bearer {user}"}],
+        }
+        for status, headers in refusals.items():
+            for header in headers:
+                for path in ("/shutdown", "/debug", "/spec/shutdown"):
+                    answer = httpx.get(served.http + path, headers=header)
+                    assert (answer.status_code, answer.text[:6]) == (status, "Error:"), answer.text
+        assert served.process.poll() is None
+        answer = httpx.get(f"{served.http}/shutdown", headers={"Authorization": f"Bearer {admin}"})
+        assert (answer.status_code, answer.text) == (200, "Spectro service shutting down ....\n")
+        assert served.process.wait(20) == 0
+        assert gone(below, 5)
+
+
+def test_an_administrator_has_requests_logged_by_every_worker(sim_served: Path, tmp_path: Path) -> None:
+    token = TokenKey(sim_served).issue("root", admin=True)
+    with serving(sim_served, tmp_path / "log", "--workers", "2") as served:
+
+        def toggled() -> str:
+            return httpx.get(f"{served.http}/debug", headers={"X-DL-AuthToken": token}).text
+
+        def asked(name: str) -> int:
+            for endpoint in served.flight:
+                with Client(endpoint) as client:
+                    client.act("validate", what="context", value=name)
+            return (tmp_path / "log").read_text().count(name)
+
+        assert asked("before") == 0
+        assert toggled() == "True"
+        assert asked("during") == 2
+        assert toggled() == "False"
+        assert asked("after") == 0
+
+
+def test_http_answers_from_several_processes_and_replaces_one_that_dies(sim_served: Path, tmp_path: Path) -> None:
+    with serving(sim_served, tmp_path / "log") as served:
+        fronts = [process for process in served.workers if _listens(process, served.http)]
+        assert len(fronts) == 2
+        fronts[0].kill()
+        end = time.monotonic() + 20
+        while len([process for process in served.workers if _listens(process, served.http)]) < 2:
+            assert httpx.get(f"{served.http}/ping").text == "OK"
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert served.end(signal.SIGTERM) == 0
+
+
+def _listens(process: psutil.Process, url: str) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        sockets = process.net_connections("tcp")
+        return any(
+            one.status == psutil.CONN_LISTEN and one.laddr.port == int(url.rpartition(":")[2]) for one in sockets
+        )
+    return False
