@@ -2,7 +2,7 @@
 
 The text is first scanned for what never belongs into a clause (comments, semicolons, a second statement's
 characters), for its length and its depth, since the parser recurses. Long lists of values and of vertices are taken out
-there. Then sqlglot parses the clause as the tail of a SELECT.
+there, and so are vertices in pairs, which old clients send. Then sqlglot parses the clause as the tail of a SELECT.
 """
 
 from __future__ import annotations
@@ -27,9 +27,22 @@ LONG_LIST = 50  # values in IN (...) or ARRAY[...] from which on they are taken 
 MAX_LISTS = 32  # long lists of a clause: the database plans a join for each, in 20 milliseconds
 
 _SELECT = "SELECT 1 FROM t "
+_NUMBER = r"[-+]?[\d.]++(?:e[-+]?\d++)?+"
+_PRINTED = rf"(?:{_NUMBER}|np\.float(?:32|64)\(\s*+{_NUMBER}\s*+\))"
+_COMMA = r"\s*+,\s*+"
+_VERTICES = "|".join(  # as Python prints lists of numbers, of tuples and of lists, and numpy an array of pairs
+    (
+        rf"{_PRINTED}(?:{_COMMA}{_PRINTED})++",
+        rf"\(\s*+{_PRINTED}{_COMMA}{_PRINTED}\s*+\)(?:{_COMMA}\(\s*+{_PRINTED}{_COMMA}{_PRINTED}\s*+\))*+",
+        rf"\[\s*+{_PRINTED}{_COMMA}{_PRINTED}\s*+\](?:{_COMMA}\[\s*+{_PRINTED}{_COMMA}{_PRINTED}\s*+\])*+",
+        rf"\[\s*+{_NUMBER}\s++{_NUMBER}\s*+\](?:\s++\[\s*+{_NUMBER}\s++{_NUMBER}\s*+\])++",
+    )
+)
+_BRACKETS = str.maketrans("()[],", "     ")
 _TOKEN = re.compile(
-    r"""(?P<list>\bIN\s*+\(\s*+(?:-?\d++(?:\s*+,\s*+-?\d++)++|'(?:[^']|'')*+'(?:\s*+,\s*+'(?:[^']|'')*+')++)\s*+\))
-    |(?P<array>\bARRAY\s*+\[\s*+[-+]?[\d.]++(?:e[-+]?\d++)?+(?:\s*+,\s*+[-+]?[\d.]++(?:e[-+]?\d++)?+)++\s*+\])
+    rf"""(?P<list>\bIN\s*+\(\s*+(?:-?\d++(?:\s*+,\s*+-?\d++)++|'(?:[^']|'')*+'(?:\s*+,\s*+'(?:[^']|'')*+')++)\s*+\))
+    |(?P<array>\bARRAY\s*+\[\s*+{_NUMBER}(?:{_COMMA}{_NUMBER})++\s*+\])
+    |(?P<vertices>\bARRAY\s*+\[\s*+(?:{_VERTICES})\s*+\])
     |(?P<string>'(?:[^']|'')*+')|(?P<name>"(?:[^"]|"")++")|(?P<word>[A-Za-z_]\w*+)|(?P<power>[\d.]++e\d++(?=[-+]))
     |(?P<number>[\d.]++)|(?P<space>\s++)|(?P<symbol>.)""",
     re.VERBOSE | re.IGNORECASE | re.ASCII,
@@ -132,8 +145,8 @@ def scan(clause: str, max_nesting: int) -> ClauseText:
     depth = _Depth(max_nesting)
     for match in _TOKEN.finditer(clause):
         kind, token = match.lastgroup, match.group()
-        if kind in ("list", "array"):
-            if token.count(",") >= LONG_LIST:
+        if kind in ("list", "array", "vertices"):
+            if kind == "vertices" or token.count(",") >= LONG_LIST:
                 place = match.start() + 1
                 if len(taken) == MAX_LISTS:
                     raise refusal(f"it has more than {MAX_LISTS} lists of over {LONG_LIST} values; join them", place)
@@ -216,9 +229,10 @@ def _values(token: str, place: int) -> pa.Table:
 
 
 def _numbers(token: str, place: int) -> tuple[float, ...]:
-    """Read the numbers of a long ARRAY[...]."""
+    """Read the numbers of an ARRAY[...], one after the other."""
+    inside = token[token.index("[") + 1 : -1].translate(_BRACKETS).replace("np.float64", "").replace("np.float32", "")
     try:
-        return tuple(map(float, token[token.index("[") + 1 : -1].split(",")))
+        return tuple(map(float, inside.split()))
     except ValueError:
         raise refusal("the array has values that are no numbers", place) from None
 

@@ -2,9 +2,9 @@
 
 Wavelengths are in vacuum and in Ångström, at rest. They come from the SDSS table of spectral lines
 (https://classic.sdss.org/dr7/algorithms/linestable.html) and the LINEWAVE column of the ``spZline`` files; the few
-missing there (Lyα, He I 3889, O I 8446, [S III], Ca I) from the NIST Atomic Spectra Database, converted from air
+missing there (Lyα, He I 3889, O I 8446, [S III], Ca I, Na D) from the NIST Atomic Spectra Database, converted from air
 with Morton (1991, ApJS 77, 119). Broad features of stellar spectra (G, Mg b, Na D) stand at their centre, TiO at its
-blue head.
+blue head. Lines of hydrogen count as emission; in stars they absorb.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ _EMISSION = (
     ("[O II] 3729", 3729.875),
     ("[Ne III] 3868", 3869.857),
     ("He I 3889", 3889.75),
+    ("Hζ", 3890.166),
     ("[Ne III] 3967", 3968.59),
+    ("Hε", 3971.198),
     ("Hδ", 4102.892),
     ("Hγ", 4341.684),
     ("[O III] 4363", 4364.436),
@@ -87,7 +89,7 @@ _ABSORPTION = (
     ("Ca I 4227", 4227.92),
     ("G band", 4305.61),
     ("Mg b", 5176.63),
-    ("Na D", 5895.6),
+    ("Na D", 5894.57),
     ("TiO 6158", 6159.7),
     ("TiO 7053", 7054.9),
     ("Ca II 8498", 8500.36),

@@ -83,8 +83,16 @@ class HttpSettings(BaseModel):
         default=10.0, description="time that a picture may have to wait for others to be drawn, in seconds"
     )
     max_grid_cells: Annotated[int, Field(gt=0)] = Field(default=400, description="spectra in the picture of a grid")
-    max_grid_pixels: Annotated[int, Field(gt=0)] = Field(
-        default=32 << 20, description="pixels of the picture of a grid"
+    max_image_pixels: Annotated[int, Field(gt=0)] = Field(
+        default=250_000_000, description="pixels of an image with a spectrum in each row"
+    )
+    storage: str = Field(
+        default="storage", description="folder of the users' files, relative to the data directory, or a URL of fsspec"
+    )
+    storage_quota: Annotated[int, Field(gt=0)] = Field(default=1 << 30, description="bytes that a user may store")
+    storage_max_file: Annotated[int, Field(gt=0)] = Field(default=1 << 30, description="bytes of one stored file")
+    storage_url_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=600.0, description="time that a URL for the transfer of a stored file is good for, in seconds"
     )
 
 
@@ -116,7 +124,6 @@ class Settings(BaseSettings):
     drain_seconds: Annotated[float, Field(gt=0)] = Field(
         15.0, description="time that transfers in flight are given when the service stops, in seconds"
     )
-
     http: HttpSettings = Field(HttpSettings(), description="the HTTP side, a table `[http]`")
 
     @field_validator("contexts")

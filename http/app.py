@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
+from typing import Any
+
 from fastapi import APIRouter, FastAPI
-from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 import specflight
-from specflight.client import Client
+from specflight.errors import SpecflightError
+from specflight.http import images, listings, operation, query, spectra, storage, transfer
+from specflight.http.endpoints import Endpoint, add_endpoints
+from specflight.http.metrics import Metrics, MetricsMiddleware
+from specflight.http.parameters import MissingParameter
+from specflight.http.state import State
 
 __all__ = ["build_app"]
 
+log = logging.getLogger(__name__)
 
-class Endpoints(BaseModel):
+HELLO = f"Hello World from specflight {specflight.__version__}\n"
+
+ENDPOINTS: tuple[Endpoint[Any], ...] = (
+    *listings.ENDPOINTS,
+    *query.ENDPOINTS,
+    *spectra.ENDPOINTS,
+    *images.ENDPOINTS,
+    *storage.ENDPOINTS,
+    *operation.ENDPOINTS,
+)
+
+
+class Flight(BaseModel):
     """Where the Flight servers are."""
 
     endpoints: list[str]
@@ -24,22 +50,49 @@ class Health(BaseModel):
     status: str
 
 
-def build_app(endpoints: tuple[str, ...]) -> FastAPI:
+def build_app(state: State) -> FastAPI:
     """Application that answers at ``/`` and ``/spec``.
 
     Parameters
     ----------
-    endpoints : tuple of str
-        Locations of the Flight servers, as clients reach them.
+    state : State
+        What lives as long as the process.
     """
-    app = FastAPI(title="specflight", version=specflight.__version__, description="Survey spectra over Arrow Flight")
-    client = Client(endpoints[0], timeout=5.0)
+    metrics = Metrics()
+    app = FastAPI(
+        title="specflight",
+        version=specflight.__version__,
+        description="Survey spectra: the documented interface of the Spectroscopic Data Service, and more.",
+        middleware=[Middleware(MetricsMiddleware, metrics=metrics)],
+        exception_handlers={
+            SpecflightError: _refused,
+            HTTPException: _not_served,
+            Exception: _failed,
+        },
+        redirect_slashes=False,
+    )
+    app.state.specflight = state
     router = APIRouter()
+    _add_own(router, state, metrics)
+    add_endpoints(router, ENDPOINTS)
+    router.include_router(transfer.router)
+    app.include_router(router)
+    app.include_router(router, prefix="/spec", include_in_schema=False)
+    app.add_api_route("/spec", _hello, response_class=PlainTextResponse, include_in_schema=False)
+    return app
+
+
+async def _hello() -> str:
+    return HELLO
+
+
+def _add_own(router: APIRouter, state: State, metrics: Metrics) -> None:
+    """Endpoints without parameters."""
 
     @router.get("/", response_class=PlainTextResponse)
-    def hello() -> str:
+    async def hello() -> str:
         """Say that the service is there."""
-        return f"Hello World from specflight {specflight.__version__}\n"
+        return HELLO
 
     @router.get("/ping", response_class=PlainTextResponse)
     async def ping() -> str:
@@ -47,16 +100,36 @@ def build_app(endpoints: tuple[str, ...]) -> FastAPI:
         return "OK"
 
     @router.get("/flight")
-    async def flight() -> Endpoints:
+    async def flight() -> Flight:
         """Say where the Flight servers are."""
-        return Endpoints(endpoints=list(endpoints))
+        return Flight(endpoints=list(state.endpoints))
 
-    @router.get("/healthz", responses={503: {"model": Health}})
-    def healthz() -> JSONResponse:
-        """Ask the Flight server how it is."""
-        alive = client.isAlive()
+    @router.get("/healthz", response_model=Health, responses={503: {"model": Health}})
+    async def healthz() -> JSONResponse:
+        """Ask a Flight server how it is."""
+        alive = await run_in_threadpool(state.alive)
         return JSONResponse({"status": "ok" if alive else "down"}, status_code=200 if alive else 503)
 
-    app.include_router(router)
-    app.include_router(router, prefix="/spec", include_in_schema=False)
-    return app
+    @router.get("/metrics", response_class=PlainTextResponse)
+    async def told() -> Response:
+        """Tell what was counted, for Prometheus."""
+        return metrics.response()
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, SpecflightError)
+    # Callers of the service before this one know these words.
+    text = f"Param Error: '{error}'" if isinstance(error, MissingParameter) else f"Error: {error}"
+    return PlainTextResponse(text, error.http_status)
+
+
+async def _not_served(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    what = {404: f"there is no {request.url.path}", 405: f"{request.method} is not served at {request.url.path}"}
+    text = what.get(error.status_code, error.detail)
+    return PlainTextResponse(f"Error: {text}", error.status_code, headers=error.headers)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    log.error("internal error\n%s", "".join(traceback.format_exception(error, limit=50)))
+    return PlainTextResponse(f"Error: internal error ({type(error).__name__}), see the log", 500)

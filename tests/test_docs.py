@@ -30,8 +30,12 @@ from specflight.flight.requests import (
     SpectraRequest,
     parse_request,
 )
-from specflight.flight.settings import ContextSettings, ProfileSettings, Settings
+from specflight.flight.settings import ContextSettings, HttpSettings, ProfileSettings, Settings
 from specflight.flight.store import INDEX_SCHEMA
+from specflight.flight.tokens import TokenKey
+from specflight.http.app import ENDPOINTS
+from specflight.http.endpoints import ERRORS, Endpoint
+from specflight.http.parameters import Parameters
 from specflight.tools.cli import app
 from specflight.tools.demo import prepare
 from specflight.tools.ingest import ingest
@@ -115,6 +119,12 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield Service(data, running.flight[0], running.http)
 
 
+@pytest.fixture(autouse=True)
+def token(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a user has in the environment."""
+    monkeypatch.setenv("SPECFLIGHT_TOKEN", TokenKey(service.data).issue("alice"))
+
+
 @pytest.mark.parametrize("page", [page for page in DOCS if blocks("python", [page])], ids=lambda page: page.name)
 def test_python_blocks_of_a_page_run_in_order(page: Path, service: Service) -> None:
     names: dict[str, Any] = {"__name__": "docs"}
@@ -182,11 +192,13 @@ def _settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, o
 
 def test_operators_guide_lists_every_setting_with_its_default_and_meaning() -> None:
     shown: dict[str, tuple[object, ...]] = {"not given": (None,), "none": ({}, ()), "empty": ("",), "default": ({},)}
+    shown["below"] = (HttpSettings(),)
     listed = {row[0]: (row[1], row[2]) for row in rows(section("operators.md", "Settings"))}
     known = [
         *_settings(Settings),
         *_settings(ContextSettings, "contexts.NAME."),
         *_settings(ProfileSettings, "profiles.NAME."),
+        *_settings(HttpSettings, "http."),
     ]
     assert set(listed) == {name for name, _, _ in known}
     for name, default, meaning in known:
@@ -248,6 +260,38 @@ def test_readme_lists_every_command() -> None:
     assert set(_commands()) <= listed
 
 
+COMMON = set(Parameters.model_fields)
+
+
+@pytest.mark.parametrize("endpoint", [one for one in ENDPOINTS if "/storage" not in one.path], ids=lambda one: one.path)
+def test_the_http_page_lists_every_endpoint_with_its_parameters(endpoint: Endpoint[Any]) -> None:
+    listed = {path.strip(): row[1] for row in rows(section("http.md", "Endpoints")) for path in row[0].split(",")}
+    assert listed[endpoint.path] == ", ".join(endpoint.methods)
+    alike = {"/plotGrid": "/gridPlot", "/listSpan": "/getSpec"}
+    names = set(endpoint.parameters.model_json_schema()["properties"]) - COMMON
+    if endpoint.path in ("/contexts", "/catalogs", "/validate"):
+        (row,) = (row for row in rows(section("http.md", "Endpoints")) if row[0] == endpoint.path)
+        assert all(name in row[2] for name in names)
+    elif names:
+        table = rows(section("http.md", alike.get(endpoint.path, endpoint.path)))
+        known = {name.strip() for row in table for name in row[0].split(",")}
+        assert names == known - ({"out"} if endpoint.path == "/listSpan" else set())
+
+
+def test_the_http_page_lists_every_endpoint_of_the_storage() -> None:
+    listed = {path.strip(): row[1] for row in rows(section("http.md", "Virtual storage")) for path in row[0].split(",")}
+    for endpoint in ENDPOINTS:
+        if endpoint.path.startswith("/storage/"):
+            known = endpoint.parameters.model_json_schema()["properties"].keys() - COMMON
+            told = listed[endpoint.path]
+            assert not told or all(name in told for name in known), endpoint.path
+
+
+def test_the_http_page_lists_every_status() -> None:
+    listed = {int(row[0]) for row in rows(section("http.md", "Refusals"))}
+    assert listed == {*ERRORS, 405, 416}
+
+
 def _anchors(page: Path) -> set[str]:
     """Anchors of the headings, as forges make them."""
     heads = re.findall(r"^#+ (.*)$", BLOCK.sub("", page.read_text()), re.MULTILINE)
@@ -280,7 +324,17 @@ ALLOWED = {
     "catalog": ("catalog", "errors"),
     "flight": ("flight", "catalog", "errors"),
     "client": ("client", "flight.protocol", "flight.requests", "catalog.identifiers", "catalog.idlists", "errors"),
-    "http": ("http", "client", "errors"),
+    "http": (
+        "http",
+        "client",
+        "flight.protocol",
+        "flight.requests",
+        "flight.settings",
+        "flight.lines",
+        "catalog.identifiers",
+        "catalog.idlists",
+        "errors",
+    ),
     "tools": ("tools", "http", "client", "flight", "catalog", "errors"),
 }
 LAZY = {("client/_transport.py", name) for name in ("flight.service", "flight.actions", "catalog.database")}

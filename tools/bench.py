@@ -22,13 +22,18 @@ from specflight.errors import InvalidRequest
 from specflight.flight.datadir import ContextDirectory
 from specflight.flight.store import read_index
 from specflight.tools.benchcatalog import bench_catalogue
-from specflight.tools.benchraces import GROUPS, Figure, Setting
+from specflight.tools.benchhttp import bench_http
+from specflight.tools.benchraces import GROUPS as RACES
+from specflight.tools.benchraces import Figure, Setting
 from specflight.tools.ingest import ingest
 from specflight.tools.rawflight import RawClient, raw_server
 from specflight.tools.serve import start
 from specflight.tools.simulate import simulate
 
-__all__ = ["Report", "bench", "show"]
+__all__ = ["GROUPS", "Report", "bench", "show"]
+
+GROUPS = RACES | {"http": bench_http}
+"""What can be measured, by the name that ``--only`` takes."""
 
 CATALOG = "catalog"
 """The group of `specflight.tools.benchcatalog`, which brings its own data."""
@@ -77,7 +82,7 @@ def bench(
     repeat : int
         Rounds of the slow measurements; quick ones take more.
     only : str or None
-        The one group to run: of `specflight.tools.benchraces.GROUPS`, or ``catalog``.
+        The one group to run: of `GROUPS`, or ``catalog``.
     say : callable
         Is told what goes on.
     catalog_rows : int
@@ -152,7 +157,7 @@ def _setting(
     with raw_server() as raw_url, start(data, "127.0.0.1", 0, 0, workers=1) as running:
         url = running.flight[0]
         with closing(RawClient(raw_url)) as raw, Client(url, context) as client:
-            yield Setting(client, raw, raw_url, ids, files, scratch, repeat, say, [])
+            yield Setting(client, running, raw, raw_url, ids, files, scratch, repeat, say, [])
 
 
 def show(report: Report) -> None:

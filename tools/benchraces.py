@@ -30,8 +30,9 @@ from specflight.flight.protocol import VECTORS
 from specflight.tools.benchclients import Server, Use, crew, footprint
 from specflight.tools.ingest import ingest
 from specflight.tools.rawflight import RawClient
+from specflight.tools.serve import Running
 
-__all__ = ["GROUPS", "Figure", "Setting"]
+__all__ = ["GROUPS", "Figure", "Setting", "Way", "race", "timed"]
 
 SIZES = (1, 100, 2000)
 FITS_FILES = 200
@@ -84,6 +85,7 @@ class Setting:
     ----------
     client : Client
         Of the service, with the context that is measured.
+    service : Running
     raw : RawClient
     raw_url : str
         Location of the bare server.
@@ -102,6 +104,7 @@ class Setting:
     """
 
     client: Client
+    service: Running
     raw: RawClient
     raw_url: str
     ids: NDArray[np.uint64]
@@ -125,8 +128,21 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
-    """One of the ways that are compared; `run` returns the seconds that it took."""
+class Way:
+    """One of the ways that are compared.
+
+    Attributes
+    ----------
+    name : str
+    run : callable
+        Returns the seconds that it took.
+    spectra, bytes : int
+        What one run gives.
+    limit : str or None
+        The way of the same group that this one is compared with.
+    note : str
+        What else is to be known.
+    """
 
     name: str
     run: Callable[[], float]
@@ -136,7 +152,8 @@ class _Way:
     note: str = ""
 
 
-def _timed(work: Callable[[], object]) -> float:
+def timed(work: Callable[[], object]) -> float:
+    """Seconds that some work takes, whose result is thrown away."""
     started = time.perf_counter()
     result = work()
     seconds = time.perf_counter() - started
@@ -144,7 +161,7 @@ def _timed(work: Callable[[], object]) -> float:
     return seconds
 
 
-def _race(setting: Setting, group: str, ways: Sequence[_Way], rounds: int) -> list[tuple[Figure, list[float]]]:
+def race(setting: Setting, group: str, ways: Sequence[Way], rounds: int) -> list[tuple[Figure, list[float]]]:
     """Figure of each way, and the seconds of each round."""
     times: dict[str, list[float]] = {way.name: [] for way in ways}
     for number in range(rounds):
@@ -178,11 +195,11 @@ def _get(setting: Setting) -> list[Figure]:
     for size in sorted({min(size, len(setting.ids)) for size in SIZES}):
         setting.say(f"getSpec of {size:,}: comparing results")
         rounds = setting.repeat * max(1, min(20, 400 // size))
-        figures += [figure for figure, _ in _race(setting, f"getSpec of {size:,}", _ways_to(setting, size), rounds)]
+        figures += [figure for figure, _ in race(setting, f"getSpec of {size:,}", _ways_to(setting, size), rounds)]
     return figures
 
 
-def _ways_to(setting: Setting, size: int) -> list[_Way]:
+def _ways_to(setting: Setting, size: int) -> list[Way]:
     client, raw, ids = setting.client, setting.raw, setting.ids[:size]
     npy = [setting.scratch / f"{number}.npy" for number in range(size)]
     payload, aligned = _compare(setting, ids, npy)
@@ -192,12 +209,12 @@ def _ways_to(setting: Setting, size: int) -> list[_Way]:
     part = sum(np.load(path, mmap_mode="r").nbytes for path in npy[: len(files)])
     source, target = np.ones(payload, np.uint8), np.ones(payload, np.uint8)
 
-    def way(name: str, work: Callable[[], object], size_bytes: int, limit: str | None = None) -> _Way:
-        return _Way(name, partial(_timed, work), size, size_bytes, limit)
+    def way(name: str, work: Callable[[], object], size_bytes: int, limit: str | None = None) -> Way:
+        return Way(name, partial(timed, work), size, size_bytes, limit)
 
-    def from_files(name: str, read: Callable[[Path], object]) -> _Way:
-        work = partial(_timed, lambda: [read(path) for path in files])
-        return _Way(name, work, len(files), part, "raw Flight", note)
+    def from_files(name: str, read: Callable[[Path], object]) -> Way:
+        work = partial(timed, lambda: [read(path) for path in files])
+        return Way(name, work, len(files), part, "raw Flight", note)
 
     return [
         way("raw Flight", lambda: raw.get("all"), payload),
@@ -280,9 +297,9 @@ def _latency(setting: Setting) -> list[Figure]:
         raw.put(str(one), table)
     size = sum(table.nbytes for table in tables) // len(tables)
 
-    def way(name: str, get: Callable[[int], object], size_bytes: int, limit: str | None = "raw action") -> _Way:
+    def way(name: str, get: Callable[[int], object], size_bytes: int, limit: str | None = "raw action") -> Way:
         turns = cycle(singles)
-        return _Way(name, partial(_timed, lambda: get(next(turns))), 1, size_bytes, limit)
+        return Way(name, partial(timed, lambda: get(next(turns))), 1, size_bytes, limit)
 
     ways = [
         way("raw action", lambda _: raw.act(), 0, None),
@@ -291,7 +308,7 @@ def _latency(setting: Setting) -> list[Figure]:
         way("arrow", lambda one: client.getSpec(one, fmt="arrow"), size),
         way("numpy", lambda one: client.getSpec(one), size),
     ]
-    runs = _race(setting, "latency of one", ways, 200 * setting.repeat)
+    runs = race(setting, "latency of one", ways, 200 * setting.repeat)
     return [replace(figure, p99=float(np.percentile(seconds, 99))) for figure, seconds in runs]
 
 
@@ -308,9 +325,9 @@ def _clients(setting: Setting) -> list[Figure]:
         sizes.append(table.nbytes)
     with crew(setting.client.url, setting.raw_url, setting.client.context, shares) as members:
 
-        def way(name: str, server: Server, number: int, limit: str | None = None) -> _Way:
+        def way(name: str, server: Server, number: int, limit: str | None = None) -> Way:
             members.get(server, number)
-            return _Way(name, partial(members.get, server, number), number * count, sum(sizes[:number]), limit)
+            return Way(name, partial(members.get, server, number), number * count, sum(sizes[:number]), limit)
 
         ways = [
             way("raw Flight, 1 client", "raw", 1),
@@ -318,7 +335,7 @@ def _clients(setting: Setting) -> list[Figure]:
             way(f"raw Flight, {CLIENTS} clients", "raw", CLIENTS),
             way(f"{CLIENTS} clients", "specflight", CLIENTS, f"raw Flight, {CLIENTS} clients"),
         ]
-        figures = [figure for figure, _ in _race(setting, "clients at once", ways, 2 * setting.repeat)]
+        figures = [figure for figure, _ in race(setting, "clients at once", ways, 2 * setting.repeat)]
     gain = CLIENTS * figures[1].seconds / figures[3].seconds
     note = f"{CLIENTS} processes, arrow, {count} random spectra each; {gain:.2f} × the rate of 1 client"
     return [*figures[:3], replace(figures[3], note=note)]
@@ -375,9 +392,9 @@ def _ingest_turn(files: list[Path], scratch: Path, ours_first: bool) -> tuple[fl
                 file[2].read()
 
     if ours_first:
-        return _timed(by_ingest), _timed(by_fitsio), taken[0]
-    theirs = _timed(by_fitsio)
-    return _timed(by_ingest), theirs, taken[0]
+        return timed(by_ingest), timed(by_fitsio), taken[0]
+    theirs = timed(by_fitsio)
+    return timed(by_ingest), theirs, taken[0]
 
 
 GROUPS: dict[str, Callable[[Setting], list[Figure]]] = {

@@ -204,6 +204,25 @@ def serve(
 
 
 @app.command()
+def token(
+    user: Annotated[str, typer.Argument(metavar="USER", help="Name of the user: lower-case letters, digits, _ and -.")],
+    data: Data,
+    admin: Annotated[bool, typer.Option("--admin", help="The user may end the service.")] = False,
+    days: Annotated[float, typer.Option(help="Time until the token expires, in days; may be a fraction.")] = 365.0,
+) -> None:
+    """Print a token that says who a user is.
+
+    A service of the same data directory takes it as `X-DL-AuthToken` or `Authorization: Bearer`, on HTTP and Flight.
+    """
+    with _reported():
+        from specflight.flight.tokens import TokenKey
+
+        if not data.is_dir():
+            raise InvalidRequest(f"data: there is no folder {data}")
+        print(TokenKey(data).issue(user, admin, days))
+
+
+@app.command()
 def demo(
     data: Annotated[Path, typer.Option(help="Folder to make it in.")] = Path("specflight-demo"),
     once: Annotated[bool, typer.Option("--once", help="End after the show, rather than serve on.")] = False,
@@ -240,6 +259,38 @@ def check(data: Data) -> None:
             f"{report.spectra:,} spectra in {time.monotonic() - started:.1f} s: {outcome}"
         )
         if report.faults:
+            raise typer.Exit(1)
+
+
+@app.command()
+def conformance(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The service.")] = "http://127.0.0.1:6998/spec",
+    environment: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the old client's Python environment; in a cache when not given."),
+    ] = None,
+    token: Annotated[str | None, typer.Option(help="Of a user, for the calls of the virtual storage.")] = None,
+    speed: Annotated[bool, typer.Option("--speed", help="Time the old client's calls instead, side by side.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="File to write the outcomes to.")] = None,
+) -> None:
+    """Make every known call of the old client, dl.specClient of astro-datalab 2.24.0, against a running service.
+
+    Prints a table of what became of each; the exit status is 1 if one differs from what it should be.
+    """
+    with _reported():
+        from specflight.tools.conformance import conformance
+        from specflight.tools.legacyspeed import show_speed
+        from specflight.tools.legacyspeed import speed as race
+
+        say = Console(stderr=True, highlight=False).print
+        if speed:
+            print(show_speed(race(url, environment=environment, say=say)))
+            return
+        report = conformance(url, environment=environment, token=token, say=say)
+        print(report.markdown())
+        if json_file is not None:
+            json_file.write_text(report.as_json())
+        if report.differing:
             raise typer.Exit(1)
 
 

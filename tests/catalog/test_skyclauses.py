@@ -71,6 +71,62 @@ def test_a_polygon_is_an_array_or_the_text_of_one(array: str) -> None:
     assert guarded(f"q3c_poly_query(ra, dec, {array})").within == (Polygon.from_flat(SQUARE),)
 
 
+PAIRS = [(0.0, 0.0), (10.0, 0.0), (10.0, 10.0), (0.0, 10.0)]
+
+
+@pytest.mark.parametrize(
+    "region",
+    [
+        PAIRS,
+        [list(pair) for pair in PAIRS],
+        np.array(PAIRS),
+        np.array(PAIRS, np.float32),
+        [tuple(map(np.float64, pair)) for pair in PAIRS],
+        list(np.array(SQUARE, np.float32)),
+    ],
+)
+def test_a_polygon_is_whatever_old_clients_print_of_a_list_of_vertices(region: object) -> None:
+    found = guarded(f"q3c_poly_query(ra,dec,ARRAY{region}) AND z > 1")
+    assert found.within == (Polygon.from_flat(SQUARE),)
+    assert found.condition == '("z" > CAST(1 AS DOUBLE))'
+
+
+def test_signs_and_exponents_in_printed_vertices() -> None:
+    pairs = np.array([[-1e-7, -5.5], [4.5, -5.5], [4.5, 1e-3], [355.0, 2.0]])
+    expected = (Polygon(tuple((ra, dec) for ra, dec in pairs.tolist())),)
+    for region in (pairs, pairs.tolist(), list(map(tuple, pairs.tolist()))):
+        assert guarded(f"q3c_poly_query(ra,dec,ARRAY{region})").within == expected
+    # a minus between two numbers of a flat list is one
+    assert guarded("q3c_poly_query(ra,dec,ARRAY[1 -2, 3, 4, 5, 6, 7])").within == (
+        Polygon.from_flat((-1, 3, 4, 5, 6, 7)),
+    )
+
+
+def test_a_thousand_vertices_in_pairs_are_within_the_limits() -> None:
+    angles = np.linspace(0, 2 * math.pi, 1000, endpoint=False)
+    pairs = [(180 + 5 * math.cos(angle), 5 * math.sin(angle)) for angle in angles]
+    (polygon,) = guarded(f"q3c_poly_query(ra,dec,ARRAY{pairs})").within
+    assert isinstance(polygon, Polygon)
+    assert len(polygon.vertices) == 1000
+
+
+@pytest.mark.parametrize(
+    ("clause", "said"),
+    [
+        ("z > 1 and q3c_poly_query(ra,dec,ARRAY[(0,0),(1,0)])", r"at character 11: polygon: it has 2 different"),
+        ("q3c_poly_query(ra,dec,ARRAY[(0,0),(1.2.3,0),(0,1)])", "at character 23: the array has values that are no"),
+        ("q3c_poly_query(ra,dec,ARRAY[(0,0),(z,0),(0,1)])", "number 1 of the vertices .* is not written out"),
+        ("q3c_poly_query(ra,dec,ARRAY[(0,0,1),(1,0,1)])", "number 1 of the vertices .* is not written out"),
+        ("q3c_poly_query(ra,dec,ARRAY[[0. 0.]\n ...\n [1. 0.]])", "where"),
+        ("q3c_poly_query(ra,dec,ARRAY[(0,0),(1,0),(0,1)]) and zz > 1", "at character 53: there is no column 'zz'"),
+        ("z IN ARRAY[(1,2),(3,4)]", "is not supported"),
+    ],
+)
+def test_printed_vertices_that_will_not_do_are_refused_at_their_place(clause: str, said: str) -> None:
+    with pytest.raises(InvalidRequest, match=said):
+        guarded(clause)
+
+
 def test_a_polygon_of_a_thousand_vertices_is_within_the_limits() -> None:
     angles = np.linspace(0, 2 * math.pi, 1000, endpoint=False)
     numbers = [f"{value:.6f}" for angle in angles for value in (180 + 5 * math.cos(angle), 5 * math.sin(angle))]

@@ -11,6 +11,7 @@ import pytest
 
 import specflight
 from specflight.client import Client
+from specflight.http.app import ENDPOINTS
 from specflight.tools.serve import Running, start
 
 
@@ -23,6 +24,8 @@ def web(sim_server: Running) -> Iterator[httpx.Client]:
 @pytest.mark.parametrize("prefix", ["", "/spec"])
 def test_the_service_answers_at_both_places(web: httpx.Client, sim_server: Running, prefix: str) -> None:
     hello = web.get(f"{prefix}/")
+    assert web.get(prefix or "/").text == hello.text
+    assert hello.text.lower().startswith("hello world")
     assert (hello.status_code, hello.headers["content-type"]) == (200, "text/plain; charset=utf-8")
     assert specflight.__version__ in hello.text
     assert web.get(f"{prefix}/ping").text == "OK"
@@ -48,12 +51,16 @@ def test_a_path_that_is_not_there_is_404(web: httpx.Client) -> None:
     answer = web.get("/../../etc/passwd")
     assert answer.status_code == 404
     assert "root:" not in answer.text
-    assert web.get("/nothing").json() == {"detail": "Not Found"}
+    assert web.get("/nothing").text == "Error: there is no /nothing"
+
+
+OWN = {"/", "/ping", "/flight", "/healthz", "/metrics"}
 
 
 def test_openapi_describes_every_endpoint(web: httpx.Client) -> None:
     described = web.get("/openapi.json").json()
-    assert set(described["paths"]) == {"/", "/ping", "/flight", "/healthz"}
+    assert set(described["paths"]) >= {*OWN, *(endpoint.path for endpoint in ENDPOINTS)}
+    assert not [path for path in described["paths"] if path.startswith("/spec")]
     assert described["info"]["version"] == specflight.__version__
     assert set(described["paths"]["/healthz"]["get"]["responses"]) >= {"200", "503"}
 

@@ -15,8 +15,7 @@ from typer.testing import CliRunner
 from specflight.client import Client
 from specflight.errors import DamagedData, InvalidRequest
 from specflight.tools import benchcatalog, postgres
-from specflight.tools.bench import Report, bench, show
-from specflight.tools.benchraces import GROUPS, Figure
+from specflight.tools.bench import GROUPS, Figure, Report, bench, show
 from specflight.tools.benchsides import Sides, found_rows
 from specflight.tools.cli import app
 from specflight.tools.ingest import ingest
