@@ -166,10 +166,10 @@ def rest_frame_rows(client: Client, context: str, ids: NDArray[np.uint64], order
 
 def _redshifts(client: Client, context: str, ids: NDArray[np.uint64]) -> NDArray[np.float64]:
     """Redshift of each spectrum: of the context's default catalogue, else of that of every observation."""
-    column = client.list_contexts(context)["redshift"]
+    told = client.list_contexts(context)["redshift"]
     redshifts = np.full(len(ids), np.nan)
     unknown = np.arange(len(ids))
-    for catalog in (None, ALL_SPECTRA):
+    for catalog, column in ((None, told), (ALL_SPECTRA, "z")):
         found = client.match(ids=ids[unknown], fields=[column], catalog=catalog, context=context)
         redshifts[unknown[found["row"].to_numpy()]] = found[column].cast(pa.float64()).to_numpy()
         unknown = np.flatnonzero(~((redshifts > -1) & (redshifts < np.inf)))

@@ -1,13 +1,16 @@
-"""Users' files in a local folder and in fsspec's memory."""
+"""Users' files in a local folder and in fsspec's memory, and a server of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
 import fsspec
 import pytest
+import storageserver
+from storageserver import Service, serving
 from vosfiles import MAX_FILE, QUOTA
 
 from specflight.http.vos import Storage
@@ -36,3 +39,18 @@ def storage(storage_url: str) -> Storage:
 def local(tmp_path: Path) -> Storage:
     """The same, in a local folder."""
     return Storage((tmp_path / "storage").as_uri(), QUOTA, MAX_FILE)
+
+
+@pytest.fixture(scope="module")
+def storage_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A server of users' files."""
+    with serving(tmp_path_factory.mktemp("served") / "storage") as service:
+        yield service
+
+
+@pytest.fixture
+def service(storage_server: Service, tmp_path: Path) -> Service:
+    """A server without any files."""
+    storage_server.state.storage = Storage(str(tmp_path / "storage"), storageserver.QUOTA, storageserver.MAX_FILE)
+    storage_server.state.settings.storage_url_seconds = 300
+    return replace(storage_server, folder=tmp_path / "storage")

@@ -89,6 +89,16 @@ def test_labels_can_be_left_out() -> None:
     assert (rows_above_the_frame(grid(1, 1, labels=False)) == 255).all()
 
 
+def test_without_labels_numbers_stay_inside() -> None:
+    for top in np.linspace(5, 12, 15):
+        made = spectrum()
+        made["flux"] = np.linspace(0, top, 3800)
+        picture = np.asarray(
+            Image.open(io.BytesIO(draw_grid([made], [Subject(None)], 1, PreviewOptions(), labels=False)))
+        )
+        assert (picture[0] == 255).all()
+
+
 def test_a_spectrum_without_good_pixels_leaves_the_others_alone() -> None:
     bad = spectrum()
     bad["ivar"] = 0

@@ -23,8 +23,8 @@ from specflight.flight.archive import fits_files
 from specflight.flight.fits import load_bytes, read_spec_file
 from specflight.flight.lines import LINES, line
 from specflight.http.axes import lay_out, wavelength_scale
-from specflight.http.canvas import THEMES, text_width
-from specflight.http.curves import flux_limits, read_trace, smoothed
+from specflight.http.canvas import THEMES, Box, RasterCanvas, text_width
+from specflight.http.curves import Polyline, flux_limits, read_trace, smoothed
 from specflight.http.drawing import PreviewOptions, Subject, vectors_of
 from specflight.http.linemarks import PROMINENT, lines_in_view, place_marks
 from specflight.http.preview import draw_preview
@@ -281,6 +281,12 @@ def test_a_bright_sky_is_scaled_by_the_factor_that_is_written() -> None:
     note = next(text for text in texts(data) if text.startswith("sky"))
     factor = float(note.removeprefix("sky×"))
     assert 1 < 100 * factor < 10
+    options, (low, high) = PreviewOptions(800, 400, sky=True), limits(made)
+    picture = pixels(draw_preview(made, GALAXY, options))
+    left, top, right, bottom = frame(picture)
+    row = bottom - (100 * factor - low) / (high - low) * (bottom - top)
+    rows = colored(picture[top:bottom, left:right], "sky").sum(axis=1)
+    assert abs(np.average(np.arange(len(rows)) + 0.5, weights=rows) + top - row) <= 1
     assert "sky" in texts(svg(spectrum(sky=1.0), width=800, height=400, sky=True))
 
 
@@ -291,23 +297,34 @@ def test_themes_differ_in_the_background() -> None:
     assert np.median(dark) < 40
 
 
-@given(pixel=st.integers(150, 3650))
+@given(pixel=st.integers(150, 3650), upwards=st.booleans())
 @settings(max_examples=40)
-def test_a_spike_of_one_pixel_is_never_lost(pixel: int) -> None:
-    flux = np.where(np.arange(3800) < 1900, 1.0, 2.0) if pixel >= 1900 else np.where(np.arange(3800) < 1900, 2.0, 1.0)
-    far = np.abs(np.arange(3800) - pixel) < 400
-    flux[far] = 1.0
-    flux[pixel] = 1.8
+def test_a_spike_of_one_pixel_is_never_lost(pixel: int, upwards: bool) -> None:
+    near = np.abs(np.arange(3800) - pixel) < 400
+    flux = np.where(near == upwards, 11.0, 12.0)
+    flux[pixel] = 11.8 if upwards else 11.2
     made = spectrum(flux=flux)
     picture = pixels(draw_preview(made, GALAXY, PreviewOptions()))
     left, top, right, bottom = frame(picture)
-    trace = read_trace(made, smooth=1, redshift=0, model=False, sky=False)
-    assert trace is not None
-    low, high = flux_limits(trace)
-    row = int(bottom - (1.75 - low) / (high - low) * (bottom - top))
+    low, high = limits(made)
+    row = int(bottom - ((11.75 if upwards else 11.25) - low) / (high - low) * (bottom - top))
     column = column_of(10 ** float(made["loglam"][pixel]), made, left, right)
     assert picture[row, column].sum() < 600
     assert (picture[row, column - 3 : column - 1] == 255).all()
+
+
+@given(y=st.floats(6, 30), thickness=st.sampled_from([1.0, 1.4, 3.0]))
+def test_curves_are_drawn_to_a_fraction_of_a_pixel(y: float, thickness: float) -> None:
+    canvas = RasterCanvas(40, 40, (255, 255, 255))
+    line = Polyline(np.array([5.0, 35.0]), np.array([y, y]), np.zeros(2, np.int64))
+    canvas.curve(line, Box(5, 2, 35, 38), (0, 0, 255), thickness)
+    picture = canvas.pixels().astype(np.int64)
+    covered = (255 - picture[:, 20, 0]) / 255
+    rows = np.arange(40)
+    expected = np.minimum(rows + 1, y + thickness / 2) - np.maximum(rows, y - thickness / 2)
+    assert covered == pytest.approx(np.clip(expected, 0, 1), abs=0.01)
+    assert (picture[:, 20, 2:] == 255).all()
+    assert (picture[:, :3] == 255).all()
 
 
 @pytest.mark.parametrize(("width", "height"), [(400, 100), (2000, 300)])

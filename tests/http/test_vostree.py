@@ -9,7 +9,8 @@ from vosfiles import MAX_FILE, QUOTA, get, names, put, tree_of
 
 from specflight.errors import InvalidRequest, NotFound
 from specflight.http.vos import Storage
-from specflight.http.vosnames import UPLOADS
+from specflight.http.vosnames import UPLOADS, Place
+from specflight.http.vostree import Tree
 
 
 @pytest.fixture
@@ -85,3 +86,12 @@ def test_a_file_system_that_is_not_there_is_named() -> None:
     for url in ("nosuch://x", "s3nope://bucket"):
         with pytest.raises(InvalidRequest, match=f"http.storage: '{url}'"):
             Storage(url, 1, 1)
+
+
+def test_what_comes_into_a_place_does_not_go_below_it(local: Storage, tmp_path: Path) -> None:
+    put(local, "a", b"x")
+    local.make_folder("alice", "b")  # as another process might, between a look and a move
+    with pytest.raises(OSError, match="Is a directory"):
+        Tree(str(tmp_path / "storage")).rename(Place("alice", ("a",)), Place("alice", ("b",)))
+    assert names(local) == ["a", "b", "public"]
+    assert names(local, "b") == []
