@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pyarrow.flight as fl
 import pytest
 import typer
@@ -20,6 +21,7 @@ from typer.core import TyperGroup
 
 from specflight import errors
 from specflight.catalog.functions import KNOWN
+from specflight.client import Client
 from specflight.errors import SpecflightError
 from specflight.flight.actions import ACTIONS
 from specflight.flight.requests import (
@@ -132,6 +134,9 @@ def test_python_blocks_of_a_page_run_in_order(page: Path, service: Service) -> N
         # Lines of the page in tracebacks.
         code = "\n" * (block.line - 1) + service.real(block.text)
         exec(compile(code, str(page), "exec"), names)
+    for value in names.values():
+        if isinstance(value, Client | httpx.Client):
+            value.close()
 
 
 def test_readme_leaves_spectra_in_the_readers_hands(service: Service) -> None:
@@ -269,7 +274,7 @@ def test_the_http_page_lists_every_endpoint_with_its_parameters(endpoint: Endpoi
     assert listed[endpoint.path] == ", ".join(endpoint.methods)
     alike = {"/plotGrid": "/gridPlot", "/listSpan": "/getSpec"}
     names = set(endpoint.parameters.model_json_schema()["properties"]) - COMMON
-    if endpoint.path in ("/contexts", "/catalogs", "/validate"):
+    if endpoint.path in ("/contexts", "/profiles", "/catalogs", "/validate"):
         (row,) = (row for row in rows(section("http.md", "Endpoints")) if row[0] == endpoint.path)
         assert all(name in row[2] for name in names)
     elif names:

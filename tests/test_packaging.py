@@ -117,6 +117,7 @@ def test_the_version_is_told_once() -> None:
 
 BUILTINS: dict[str, tuple[type[Exception], int]] = {
     "InvalidRequest": (ValueError, 400),
+    "Forbidden": (PermissionError, 403),
     "Unauthenticated": (PermissionError, 401),
     "NotFound": (LookupError, 404),
     "UnknownSpectrum": (LookupError, 404),

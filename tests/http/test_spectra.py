@@ -229,6 +229,7 @@ def test_without_limits_one_spectrum_is_unpadded_and_equally_long_ones_are_stack
     assert same(arrays(answered(web, [ids[0]] * 3)), np.stack([whole(truth[ids[0]])] * 3))
     lengths = [len(truth[specobjid]["flux"]) for specobjid in ids]
     assert len(set(lengths)) > 1
+    assert refusal(answered(web, ids, align=True, w0=3.9, w1=3.9))[0] == 400
     status, text = refusal(answered(web, ids))
     assert status == 400
     assert "align=True" in text
@@ -558,6 +559,8 @@ def test_damage_in_the_middle_breaks_the_connection_off(small: Small, kind: str)
     hurt_part(small)
     status, text = refusal(small.web.post("/getSpec", data=small_fields(small.longer, format=kind)))
     assert (status, f"spectrum {small.longer} cannot be read" in text) == (500, True)
+    first = small.web.post("/getSpec", data=small_fields(wanted[::-1], align=True, format=kind))
+    assert refusal(first)[0] == 500
     with pytest.raises(httpx.RemoteProtocolError, match=r"complete"):
         small.web.post("/getSpec", data=small_fields(wanted, align=True, format=kind))
     assert arrays(small.web.post("/getSpec", data=small_fields(wanted[:-1], align=True))).shape == (7000, 40)
@@ -618,7 +621,8 @@ def test_what_cannot_be_stored_is_told_with_what_is_there_already(small: Small) 
         data = small_fields(id_list, **more)
         return refusal(small.web.post("/getSpec", data=data, headers={"X-DL-AuthToken": token}))
 
-    assert stored(small.ids, token="", out="vos://x/")[0] == 401
+    status, text = stored(small.ids, token="", out="vos://x/")
+    assert (status, "already" in text) == (401, False)
     assert stored(small.ids, out="/tmp/x")[0] == 400
     assert stored(small.ids, out="vos://x/", format="csv")[0] == 400
     assert stored(small.ids, out="vos://../bob/")[0] == 400
