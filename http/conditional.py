@@ -10,7 +10,11 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-__all__ = ["MAX_AGE", "etag_of", "kept"]
+__all__ = ["CHANGED_ONLY", "IN_PARTS", "MAX_AGE", "etag_of", "kept"]
+
+CHANGED_ONLY = {304: "the caller has it already, as the header If-None-Match says"}
+IN_PARTS = CHANGED_ONLY | {206: "the part that the header Range asks for", 416: "there is no such part"}
+"""Statuses of answers that `kept` gives beside 200, for the documentation."""
 
 MAX_AGE = 300
 """Seconds that an answer may be used without asking again: a spectrum that is ingested anew has another one."""

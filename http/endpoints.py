@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from fastapi import APIRouter
@@ -79,6 +79,8 @@ class Endpoint(Generic[P]):
     methods : tuple of str
     status : int
         Of a success.
+    also : mapping of int to str
+        Further statuses, and what they mean.
     """
 
     path: str
@@ -87,6 +89,7 @@ class Endpoint(Generic[P]):
     content: Mapping[str, Mapping[str, Any]]
     methods: tuple[str, ...] = ("GET", "POST")
     status: int = 200
+    also: Mapping[int, str] = field(default_factory=dict)
 
 
 def token_of(request: Request) -> str:
@@ -141,6 +144,8 @@ def _add(router: APIRouter, endpoint: Endpoint[Any], method: str) -> None:
 def _responses(endpoint: Endpoint[Any]) -> dict[int | str, dict[str, Any]]:
     content = {kind: {"schema": dict(schema)} for kind, schema in endpoint.content.items()}
     success: dict[int | str, dict[str, Any]] = {endpoint.status: {"description": "success", "content": content}}
+    for status, text in endpoint.also.items():
+        success[status] = {"description": text, "content": content if status == 206 else _TEXT if status >= 400 else {}}
     return success | {status: {"description": text, "content": _TEXT} for status, text in ERRORS.items()}
 
 
@@ -160,11 +165,17 @@ def _query(model: type[Parameters]) -> dict[str, Any]:
                 "in": "query",
                 "required": name in needed,
                 "description": about.get("description", ""),
-                "schema": {key: value for key, value in about.items() if key not in ("title", "description")},
+                "schema": _as_text({key: value for key, value in about.items() if key not in ("title", "description")}),
             }
             for name, about in schema["properties"].items()
         ]
     }
+
+
+def _as_text(schema: dict[str, Any]) -> dict[str, Any]:
+    """Schema of a parameter in a query string, where JSON's arrays and null cannot be written."""
+    kinds = [kind for kind in schema.get("anyOf", ()) if kind.get("type") not in ("array", "null")]
+    return schema | {"anyOf": kinds} if kinds else schema
 
 
 def _body(model: type[Parameters]) -> dict[str, Any]:

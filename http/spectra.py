@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from specflight.errors import InvalidRequest
 from specflight.flight.protocol import VECTORS
 from specflight.http.askedspectra import Asked, Batches, limits_of
-from specflight.http.conditional import kept
+from specflight.http.conditional import IN_PARTS, kept
 from specflight.http.endpoints import OLD_CLIENT, Call, Endpoint
 from specflight.http.idlists import IDS, STORED, read_ids
 from specflight.http.npy import chunks, file_size
@@ -191,5 +191,5 @@ _CONTENT = {BYTES: {"type": "string", "format": "binary"}, "text/plain": {"type"
 
 ENDPOINTS: tuple[Endpoint[Any], ...] = (
     Endpoint("/listSpan", list_span, SpanParameters, {"text/plain": {"type": "string"}}),
-    Endpoint("/getSpec", get_spec, SpectraParameters, _CONTENT),
+    Endpoint("/getSpec", get_spec, SpectraParameters, _CONTENT, also=IN_PARTS),
 )

@@ -532,3 +532,30 @@ def test_the_lines_of_a_real_galaxy_are_where_they_are_marked(real_data: Path) -
     (low, high), near = trace.span, (trace.wavelength > 6800) & (trace.wavelength < 6950)
     peak = trace.wavelength[near][trace.flux[near].argmax()]
     assert min(abs(left + (peak - low) / (high - low) * (right - left) - column) for column in columns) < 2
+
+
+def test_thick_curves_are_thick_where_they_are_steep() -> None:
+    canvas = RasterCanvas(40, 40, (255, 255, 255))
+    upright = Polyline(np.array([20.2, 20.3]), np.array([5.0, 35.0]), np.zeros(2, np.int64))
+    canvas.curve(upright, Box(0, 0, 40, 40), (0, 0, 0), 3.0)
+    assert np.flatnonzero(canvas.pixels()[20, :, 0] < 255).tolist() == [19, 20, 21]
+
+
+def test_the_mean_of_a_column_follows_bright_lines_though_these_are_noisy() -> None:
+    made = spectrum(flux=10.0)
+    made["flux"][2000:2006], made["ivar"][2000:2006] = 60.0, 0.12
+    picture = pixels(draw_preview(made, GALAXY, PreviewOptions()))
+    left, top, right, bottom = frame(picture)
+    low, high = limits(made)
+    row, column = int(bottom - (20 - low) / (high - low) * (bottom - top)), column_of(10**3.7803, made, left, right)
+    assert (picture[row, column - 1 : column + 2] == THEMES["light"].flux).all(axis=1).any()
+
+
+def test_zero_has_a_line_where_it_is_in_view() -> None:
+    made = spectrum(flux=np.linspace(3, 12, 3800))
+    picture = pixels(draw_preview(made, GALAXY, PreviewOptions()))
+    left, top, right, bottom = frame(picture)
+    low, high = limits(made)
+    row = int(bottom + low / (high - low) * (bottom - top))
+    assert (picture[row, left + 5 : right] != 255).any(axis=1).all()
+    assert (picture[row - 2, left + 5 : right] == 255).all()
