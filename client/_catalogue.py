@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from specflight.catalog.identifiers import unpack_specobjid
-from specflight.client._arguments import column_names, degrees, positions, region, wanted
-from specflight.client._files import writer_of
+from specflight.catalog.idlists import read_id_list
+from specflight.client._arguments import Wanted, column_names, degrees, positions, region, wanted
+from specflight.client._files import table_bytes, writer_of
+from specflight.client._storage import STORED, Storage
 from specflight.client._transport import Transport
 from specflight.errors import InvalidRequest
 from specflight.flight.protocol import CATALOGUE_ID, choose_columns, explain_validation, unidentified
@@ -39,13 +41,31 @@ class CatalogueClient:
     Parameters
     ----------
     transport : Transport
+    storage : Storage
+        Of the user, on the service.
     context : str
         Data set to ask when a call names none.
     """
 
-    def __init__(self, transport: Transport, context: str) -> None:
+    def __init__(self, transport: Transport, storage: Storage, context: str) -> None:
         self.context = context
-        self._transport = transport
+        self._transport, self._storage = transport, storage
+
+    def _wanted(self, ids: Any) -> Wanted:  # noqa: ANN401
+        """Spectra that a user names, maybe by a stored file."""
+        if not (isinstance(ids, str) and ids.startswith(STORED)):
+            return wanted(ids)
+        try:
+            return wanted(read_id_list(self._storage.read(ids).decode()))
+        except UnicodeDecodeError:
+            raise InvalidRequest(f"ids: the file '{ids}' is not a text of ids") from None
+
+    def _writer(self, out: str | os.PathLike[str]) -> Callable[[pa.Table], None]:
+        """Writer of a result into a file, here or on the service."""
+        name = str(out)
+        if name.startswith(STORED):
+            return lambda table: self._storage.write(name, table_bytes(name, table))
+        return writer_of(out)
 
     def list_contexts(self, context: str | None = None, fmt: str = "text") -> Any:  # noqa: ANN401
         """Contexts that the service has.
@@ -120,7 +140,8 @@ class CatalogueClient:
             SQL condition on the columns of the catalogue, PostgreSQL's dialect, optionally followed by
             ``ORDER BY``, ``LIMIT`` and ``OFFSET``.
         out : str or path
-            File for the result, in place of returning it: ``.csv``, ``.parquet`` or ``.arrow``.
+            File for the result, in place of returning it: ``.csv``, ``.parquet`` or ``.arrow``; ``vos://name`` for one
+            in the user's storage on the service.
         fields : str or sequence of str
             ``'specobjid'``; ``'tuple'`` for (plate, mjd, fiberid, run2d); or column names.
         primary : bool
@@ -165,7 +186,7 @@ class CatalogueClient:
             self.list_profiles(profile)
         if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
             raise InvalidRequest(f"timeout: {timeout} is not a number of seconds above 0")
-        write = writer_of(out) if out else None
+        write = self._writer(out) if out else None
         names = column_names(fields)
         columns = [CATALOGUE_ID] if names == TUPLE else list(names)
         if CATALOGUE_ID not in (name.lower() for name in columns):
@@ -284,7 +305,7 @@ class CatalogueClient:
         elif ra is not None or dec is not None:
             raise InvalidRequest("ids: give positions or ids, not both")
         else:
-            found = wanted(ids)
+            found = self._wanted(ids)
             if found.count is None:
                 raise InvalidRequest("ids: a match takes specobjids, not tuples or queries; query their ids first")
             upload = found.upload

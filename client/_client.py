@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
-from specflight.client._arguments import Wanted, wanted
+from specflight.client._arguments import Wanted
 from specflight.client._catalogue import CatalogueClient, checked
 from specflight.client._convert import aligned_array, spectra_frames, spectra_records
+from specflight.client._files import write_spectra
+from specflight.client._storage import STORED, Storage
 from specflight.client._transport import Stream, connect
 from specflight.errors import InvalidRequest, SpecflightError
 from specflight.flight.protocol import CATALOGUE_ID, choose_columns
@@ -19,7 +23,9 @@ from specflight.flight.requests import FitsRequest, Missing, QueryRequest, Reque
 
 __all__ = ["Client"]
 
-Format = Literal["numpy", "pandas", "arrow", "FITS"]
+STORED_AT_ONCE = 500
+"""Spectra that the service writes in one request: a few seconds' work, after which it answers."""
+
 _FORMATS = {"numpy": "numpy", "pandas": "pandas", "arrow": "arrow", "fits": "FITS"}
 
 
@@ -58,8 +64,8 @@ class Client(CatalogueClient):
     ) -> None:
         if not isinstance(timeout, int | float) or not timeout > 0:
             raise InvalidRequest(f"timeout: {timeout} is not a number of seconds above 0")
-        super().__init__(connect(url, timeout, token), context)
         self.url = url if isinstance(url, str) else url[0]
+        super().__init__(connect(url, timeout, token), Storage(self.url, timeout, token), context)
 
     def __enter__(self) -> Client:
         return self
@@ -138,6 +144,7 @@ class Client(CatalogueClient):
         values: str | Sequence[str] | None = None,
         missing: Missing = "raise",
         explain: bool = False,
+        out: str | os.PathLike[str] | None = None,
     ) -> Any:  # noqa: ANN401 - depends on fmt and id_list
         """Get spectra.
 
@@ -162,13 +169,17 @@ class Client(CatalogueClient):
             or leave them out.
         explain : bool
             Tell what the request will cost, and do not make it.
+        out : str, path or None
+            Folder to write a file for each spectrum into, in place of returning them: ``specobjid.npy``, or the
+            original file for ``'FITS'``; ``vos://name`` for a folder in the user's storage on the service. Each file
+            appears when it is complete.
 
         Returns
         -------
         object
-            For one id: a structured array of shape (npix,), a DataFrame, a Table of one row, or bytes.
-            For a list: a list of these; a structured array of shape (n, npix) for aligned numpy (a list where None
-            has to stand in a place); always one Table for arrow. A dict of rows, exact, bytes, seconds and missing
+            ``'OK'`` with `out`. For one id: a structured array of shape (npix,), a DataFrame, a Table of one row, or
+            bytes. For a list: a list of these; a structured array of shape (n, npix) for aligned numpy (a list where
+            None has to stand in a place); always one Table for arrow. A dict of rows, exact, bytes, seconds and missing
             with `explain`.
 
         Raises
@@ -181,25 +192,31 @@ class Client(CatalogueClient):
             If the service cannot be reached, or a broken stream cannot be resumed.
         """
         kind = _format(fmt)
-        found = wanted(id_list)
+        found = self._wanted(id_list)
+        asked: SpectraRequest | FitsRequest
+        if kind == "FITS":
+            asked = self._originals(found, context, missing)
+        else:
+            asked = self._request(kind, found, align, cutout, context, columns, values, missing)
         if explain:
             ids = {} if found.upload is None else {"ids": found.upload[CATALOGUE_ID].to_pylist()}
-            asked = (
-                self._originals(found, context, missing)
-                if kind == "FITS"
-                else self._request(kind, found, align, cutout, context, columns, values, missing)
-            )
             return self._transport.act("explain", asked.model_dump(mode="json", exclude_none=True) | ids)
-        if kind == "FITS":
-            whole: list[Any] = list(self._fits(found, context, missing))
-            return _one(whole) if found.single else whole
-        request = self._request(kind, found, align, cutout, context, columns, values, missing)
-        stream = self._transport.stream(request, found.upload)
+        if out is not None and kind not in ("numpy", "FITS"):
+            raise InvalidRequest(f"out: files are written as numpy or FITS, not as {kind}")
+        if out is not None and str(out).startswith(STORED):
+            self._store(str(out), found, asked)
+            return "OK"
+        stream = self._transport.stream(asked, found.upload)
+        if out is not None:
+            write_spectra(Path(out), stream.batches)
+            return "OK"
         match kind:
             case "arrow":
                 return pa.Table.from_batches(stream.batches, stream.schema)
+            case "FITS":
+                spectra: list[Any] = list(_contents(stream))
             case "pandas":
-                spectra: list[Any] = list(spectra_frames(stream.batches))
+                spectra = list(spectra_frames(stream.batches))
             case _ if (align or cutout is not None) and not found.single:
                 records, ok = aligned_array(stream.schema, stream.batches, found.count)
                 return (
@@ -241,12 +258,32 @@ class Client(CatalogueClient):
         """
         kind = _format(fmt)
         if kind == "FITS":
-            return self._fits(wanted(id_list), context, missing)
-        found = wanted(id_list)
+            found = self._wanted(id_list)
+            return _contents(self._transport.stream(self._originals(found, context, missing), found.upload))
+        found = self._wanted(id_list)
         request = self._request(kind, found, align, cutout, context, columns, values, missing)
         stream = self._transport.stream(request, found.upload)
         convert = {"numpy": spectra_records, "pandas": spectra_frames, "arrow": iter}[kind]
         return convert(stream.batches)  # type: ignore[no-any-return, operator]
+
+    def _store(self, folder: str, found: Wanted, asked: SpectraRequest | FitsRequest) -> None:
+        """Have the service write files into the user's storage, some spectra at a time."""
+        if asked.missing != "raise":
+            raise InvalidRequest(
+                f"missing: the service writes files of spectra that are there only, not '{asked.missing}'"
+            )
+        if asked.query is not None:
+            raise InvalidRequest("id_list: the service writes files of ids, not of a query; query their ids first")
+        fields: dict[str, Any] = {"context": asked.context, "format": "fits"}
+        if isinstance(asked, SpectraRequest):
+            cutout = None if asked.cutout is None else "{:g}-{:g}".format(*asked.cutout)
+            fields |= {"format": "npy", "align": asked.align, "cutout": cutout}
+            fields |= {"values": "all" if asked.columns is None else list(asked.columns)}
+        ids = (asked.ids or []) if found.upload is None else found.upload[CATALOGUE_ID].to_pylist()
+        # Aligned ones have to be asked for together, so that they get one grid.
+        size = len(ids) if fields.get("align") else STORED_AT_ONCE
+        for start in range(0, len(ids), size):
+            self._storage.store_spectra(folder, fields | {"id_list": ids[start : start + size]})
 
     def _request(
         self,
@@ -279,9 +316,10 @@ class Client(CatalogueClient):
     def _originals(self, found: Wanted, context: str | None, missing: Missing) -> FitsRequest:
         return checked(FitsRequest, {"context": context or self.context, "missing": missing} | found.fields)
 
-    def _fits(self, found: Wanted, context: str | None, missing: Missing) -> Iterator[bytes | None]:
-        stream = self._transport.stream(self._originals(found, context, missing), found.upload)
-        return (original for batch in stream.batches for original in batch.column("fits").to_pylist())
+
+def _contents(stream: Stream) -> Iterator[bytes | None]:
+    """Original files."""
+    return (original for batch in stream.batches for original in batch.column("fits").to_pylist())
 
 
 def _format(fmt: str) -> str:

@@ -373,6 +373,11 @@ class LocalTransport:
         # The database complains at the end of a program that leaves it open.
         self.close = weakref.finalize(self, self._service.close)
 
+    def holds(self, context: str) -> bool:
+        """Whether a context was ingested, so that its spectra are found at once."""
+        contexts = self._service.contexts
+        return (contexts.data / contexts.meant(context) / "MANIFEST.json").exists()
+
     def stream(self, request: Request, upload: pa.Table | None = None, timeout: float | None = None) -> Stream:
         """See `Transport.stream`."""
         end = math.inf if timeout is None else time.monotonic() + timeout

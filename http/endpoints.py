@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from fastapi import APIRouter
-from starlette.concurrency import run_in_threadpool
+from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -111,7 +112,16 @@ async def answer(endpoint: Endpoint[P], request: Request) -> Response:
             clients[0].list_profiles(parameters.profile)
         return endpoint.handler(parameters, Call(request, clients, caller, state))
 
-    return await run_in_threadpool(handle)
+    # Half as long a way into a thread as that of Starlette's pool, which streams and files use.
+    return await asyncio.get_running_loop().run_in_executor(state.threads, handle)
+
+
+class _Direct(APIRoute):
+    """A route whose function is called with the request as it is: the endpoints read their parameters themselves."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
+        return handler
 
 
 def add_endpoints(router: APIRouter, endpoints: tuple[Endpoint[Any], ...]) -> None:
@@ -131,6 +141,7 @@ def _add(router: APIRouter, endpoint: Endpoint[Any], method: str) -> None:
         endpoint.path,
         serve,
         methods=[method],
+        route_class_override=_Direct,
         response_class=Response,
         status_code=endpoint.status,
         operation_id=f"{method.lower()}_{endpoint.path.strip('/').replace('/', '_') or 'root'}",

@@ -76,7 +76,7 @@ class MetricsMiddleware:
         finally:
             metrics.running.dec()
             # The path as it is declared, so that strangers cannot make up new ones.
-            path = getattr(scope.get("route"), "path", "unknown").removeprefix("/spec") or "/"
+            path = getattr(scope.get("route"), "path", "unknown")
             metrics.requests.labels(path, scope["method"], status).inc()
             metrics.seconds.labels(path).observe(time.perf_counter() - started)
             metrics.sent.labels(path).inc(sent)

@@ -7,9 +7,12 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 from specflight.client import Client
+from specflight.client._near import Nearby
 from specflight.flight.settings import HttpSettings
 from specflight.http.pictures import Pictures
 from specflight.http.subjects import Catalogues
@@ -70,6 +73,8 @@ class State:
         Locations of the Flight servers, as they are told to clients.
     nearby : sequence of str
         The same, as this process reaches them.
+    data : Path
+        Their data directory, from which this process reads spectra by itself.
 
     Attributes
     ----------
@@ -77,6 +82,8 @@ class State:
         What was drawn lately.
     catalogues : Catalogues
         What is known of the contexts' columns.
+    threads : ThreadPoolExecutor
+        Where answers are made.
     """
 
     def __init__(
@@ -86,10 +93,12 @@ class State:
         secret: bytes,
         endpoints: Sequence[str],
         nearby: Sequence[str],
+        data: Path,
     ) -> None:
         self.settings, self.storage, self.secret, self.endpoints = settings, storage, secret, tuple(endpoints)
         self.pictures, self.catalogues = Pictures(settings), Catalogues()
-        self._nearby = tuple(nearby)
+        self.threads = ThreadPoolExecutor(settings.threads, "answer")
+        self._nearby, self._data = tuple(nearby), Nearby(data)
         self._turn = itertools.count()
         self._doctor = Client(self._nearby, timeout=HEALTH_SECONDS)
         self._anonymous = _Known(ANONYMOUS, self._clients(None), float("inf"))
@@ -99,7 +108,7 @@ class State:
     def _clients(self, token: str | None) -> tuple[Client, ...]:
         timeout, nearby = self.settings.flight_seconds, self._nearby
         return tuple(
-            Client(nearby[number:] + nearby[:number], timeout=timeout, token=token) for number in range(len(nearby))
+            self._data.client(nearby[number:] + nearby[:number], timeout, token) for number in range(len(nearby))
         )
 
     def admit(self, token: str) -> tuple[Caller, tuple[Client, ...]]:

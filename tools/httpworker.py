@@ -70,7 +70,7 @@ def work_http(pipe: Connection, listener: socket.socket, plan: HttpPlan) -> None
         http = settings.http
         place = http.storage if "://" in http.storage else str(plan.data.absolute() / http.storage)
         storage = Storage(place, http.storage_quota, http.storage_max_file)
-        app = build_app(State(http, storage, plan.secret, plan.endpoints, plan.nearby))
+        app = build_app(State(http, storage, plan.secret, plan.endpoints, plan.nearby, plan.data))
     except ModuleNotFoundError as error:
         pipe.send(f"HTTP needs the package {error.name}: install specflight[all]")
         return

@@ -202,6 +202,7 @@ def test_a_preview_of_several_spectra_names_the_endpoint_for_them(web: Web, ids:
 BAD: list[tuple[str, dict[str, Any], int, str]] = [
     ("/preview", {}, 400, "Param Error: 'id'"),
     ("/preview", {"id": "4242"}, 404, "4242"),
+    ("/preview", {"id": "[4242, 4343]"}, 400, "^Error: id: .*/gridPlot"),
     ("/preview", {"id": "nonsense"}, 400, "'nonsense'"),
     ("/preview", {"id": "1", "context": "nosuch"}, 404, "'nosuch'"),
     ("/preview", {"id": "1", "width": 0}, 400, "width: .*'0'"),
@@ -300,8 +301,8 @@ def test_the_options_of_a_grid_reach_its_drawing(web: Web, ids: list[int], truth
     answer = web.post("/gridPlot", **asked, lines="emission", align=True, labels=False)
     spectra, subjects = zip(*(truth(one, options) for one in some), strict=True)
     assert answer.content == draw_grid(spectra, subjects, 1, options, align=True, labels=False)
-    for other in ({"align": True}, {"labels": False}):
-        assert answer.content != web.post("/gridPlot", **asked, lines="emission", **other).content
+    for other in ({"align": True}, {"labels": False}, {"align": True, "labels": False, "ncols": 2}):
+        assert answer.content != web.post("/gridPlot", **asked | {"lines": "emission"} | other).content
 
 
 @pytest.mark.parametrize("path", ["/preview", "/gridPlot", "/stackedImage"])
@@ -359,13 +360,34 @@ def test_old_clients_send_every_parameter_of_a_stack_as_text(web: Web, ids: list
 def test_the_options_of_a_stack_reach_it(web: Web, ids: list[int], sim_client: Client, rows: dict[int, Any]) -> None:
     galaxies = [number for number in ids if 0.05 < rows[number]["z"] < 3]
     some = [galaxies[0], galaxies[-1]]
-    lengths = [len(spectrum) for spectrum in sim_client.getSpec(some, columns="flux")]
     whole = _image(web.post("/stackedImage", id_list=str(some)))
-    assert _image(web.post("/stackedImage", id_list=str(some), align=False)).width == max(lengths)
+    longest = max(len(spectrum) for spectrum in sim_client.getSpec(ids, columns="flux"))
+    assert longest < sim_client.getSpec(ids, align=True, columns="flux").shape[1]
+    assert _image(web.post("/stackedImage", id_list=str(ids), align=False)).width == longest
     assert _image(web.post("/stackedImage", id_list=str(some), rest_frame=True)).width > whole.width
     percentiles = _levels(web.post("/stackedImage", id_list=str(some), limits="30,40"))
     assert (percentiles == 255).mean() > 2 * (np.asarray(whole) == 255).mean()
     assert _image(web.post("/stackedImage", id_list=f"[{_tuple(some[0])}]")).height == 1
+
+
+def test_who_hangs_up_ends_a_stack(web: Web, ids: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+
+    def endless(*_: object) -> tuple[str, None, Iterator[bytes]]:
+        def body() -> Iterator[bytes]:
+            try:
+                while True:
+                    yield b"x" * 100_000
+            finally:
+                ended.set()
+
+        return "image/png", None, held.setdefault("body", body())
+
+    held: dict[str, Iterator[bytes]] = {}
+    monkeypatch.setattr(images, "stacked_image", endless)
+    with web.http.stream("POST", "/stackedImage", data={"id_list": str(ids)}) as answer:
+        next(answer.iter_raw())
+    assert ended.wait(10)
 
 
 def test_the_limits_of_the_settings_are_named(strict: Web, ids: list[int]) -> None:

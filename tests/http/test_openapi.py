@@ -46,9 +46,7 @@ def token(sim_served: Path) -> str:
     return TokenKey(sim_served).issue("mallory", days=1)
 
 
-def test_the_document_holds_for_whatever_it_allows_and_forbids(
-    sim_server: Running, token: str, tmp_path: Path
-) -> None:
+def test_the_document_holds_for_whatever_it_allows_and_forbids(sim_server: Running, token: str, tmp_path: Path) -> None:
     attack(sim_server, token, tmp_path, examples=2)
 
 
