@@ -64,6 +64,7 @@ class CatalogueClient:
         """Writer of a result into a file, here or on the service."""
         name = str(out)
         if name.startswith(STORED):
+            self._storage.check(name)
             return lambda table: self._storage.write(name, table_bytes(name, table))
         return writer_of(out)
 

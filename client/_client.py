@@ -276,7 +276,7 @@ class Client(CatalogueClient):
             raise InvalidRequest("id_list: the service writes files of ids, not of a query; query their ids first")
         fields: dict[str, Any] = {"context": asked.context, "format": "fits"}
         if isinstance(asked, SpectraRequest):
-            cutout = None if asked.cutout is None else "{:g}-{:g}".format(*asked.cutout)
+            cutout = None if asked.cutout is None else "{!r}-{!r}".format(*asked.cutout)
             fields |= {"format": "npy", "align": asked.align, "cutout": cutout}
             fields |= {"values": "all" if asked.columns is None else list(asked.columns)}
         ids = (asked.ids or []) if found.upload is None else found.upload[CATALOGUE_ID].to_pylist()

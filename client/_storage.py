@@ -79,9 +79,13 @@ class Storage:
         """
         self._ask(folder, "POST", "/getSpec", json=fields | {"out": folder})
 
-    def _ask(self, name: str, method: str, path: str, **body: Any) -> httpx.Response:  # noqa: ANN401
+    def check(self, name: str) -> None:
+        """Raise what cannot be helped by trying: there is no storage but at an ``http://`` address."""
         if not self._url.startswith(("http://", "https://")):
             raise InvalidRequest(f"url: '{name}' is on the HTTP side of a service, which {self._url} is not")
+
+    def _ask(self, name: str, method: str, path: str, **body: Any) -> httpx.Response:  # noqa: ANN401
+        self.check(name)
         try:
             answer = httpx.request(method, self._url + path, headers=self._headers, timeout=self._timeout, **body)
         except httpx.TimeoutException:
