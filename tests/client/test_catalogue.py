@@ -119,7 +119,7 @@ def test_a_result_goes_to_a_file(sim_client: Client, tmp_path: Path) -> None:
     assert sim_client.query(fields="tuple", limit=2, out=str(tmp_path / "t.csv")) == "OK"
     assert (tmp_path / "t.csv").read_text().startswith('"plate","mjd","fiberid","run2d"\n')
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.arrow", "a.csv", "a.parquet", "t.csv"]
-    for out, named in (("a.txt", "does not end in"), ("no/such/a.csv", "no folder"), ("vos://a.csv", "local")):
+    for out, named in (("a.txt", "does not end in"), ("no/such/a.csv", "no folder"), ("s3://a.csv", "local")):
         with pytest.raises(InvalidRequest, match=named):
             sim_client.query(limit=1, out=out if "://" in out else tmp_path / out)
     with pytest.raises(InvalidRequest, match="CSV cannot hold the vector column 'spectroflux'"):
