@@ -100,7 +100,7 @@ def _single(setting: Setting) -> list[Figure]:
         return _fetch(here, "/getSpec", id_list=next(turns), context=context)
 
     ways = [
-        Way("/ping", partial(timed, lambda: _fetch(here, "/ping")), 1, 0),
+        Way("/ping", partial(timed, lambda: _fetch(here, "/ping")), 1, len("OK")),
         Way("/getSpec of one", partial(timed, get), 1, size, "/ping"),
     ]
     return _with_p99(setting, "HTTP, one spectrum", ways, 100 * setting.repeat)
@@ -127,7 +127,7 @@ def _pictures(setting: Setting) -> list[Figure]:
     for _ in range(8):  # in every process
         _fetch(here, kept)
     ways = [
-        Way("/ping", partial(timed, lambda: _fetch(here, "/ping")), 1, 0),
+        Way("/ping", partial(timed, lambda: _fetch(here, "/ping")), 1, len("OK")),
         Way("/preview, new", partial(timed, new), 1, sizes[0], "/ping"),
         Way("/preview, kept", partial(timed, lambda: _fetch(here, kept)), 1, sizes[0], "/ping"),
         Way("/plotGrid of 5 x 5, new", partial(timed, grid), cells, sizes[1], "/ping"),
@@ -202,9 +202,10 @@ def _stacked(setting: Setting) -> list[Figure]:
     npix = client.getSpec(setting.ids, fmt="arrow", align=True, columns="flux")["flux"].type.list_size
     before = [_peak(pid) for pid in setting.service.http_pids]
     limit = "the same fluxes through Flight"
+    size = _drain(here, "/stackedImage", **fields)
     ways = [
         Way(limit, partial(timed, fluxes), STACKED, 4 * npix * STACKED),
-        Way("/stackedImage", partial(timed, lambda: _drain(here, "/stackedImage", **fields)), STACKED, 0, limit),
+        Way("/stackedImage", partial(timed, lambda: _drain(here, "/stackedImage", **fields)), STACKED, size, limit),
     ]
     figures = [figure for figure, _ in race(setting, "HTTP, a large image", ways, setting.repeat)]
     peaks = [_peak(pid) for pid in setting.service.http_pids]

@@ -300,7 +300,9 @@ def bench(
     data: Annotated[Path | None, typer.Option(help="Data directory to use, in place of simulated spectra.")] = None,
     context: Annotated[str | None, typer.Option(help="Context of --data.")] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Rounds of the slow measurements; quick ones take more.")] = 5,
-    only: Annotated[str | None, typer.Option(help="Group: get, latency, clients, memory, ingest or catalog.")] = None,
+    only: Annotated[
+        str | None, typer.Option(help="Group: get, latency, clients, memory, ingest, http or catalog.")
+    ] = None,
     catalog_rows: Annotated[int, typer.Option(min=1000, help="Rows of the simulated catalogue.")] = 5_000_000,
     json_file: Annotated[Path | None, typer.Option("--json", help="File to write the figures to.")] = None,
 ) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 
 from specflight.client import Client
 from specflight.errors import DamagedData, InvalidRequest
-from specflight.tools import benchcatalog, postgres
+from specflight.tools import benchcatalog, benchhttp, postgres
 from specflight.tools.bench import GROUPS, Figure, Report, bench, show
 from specflight.tools.benchsides import Sides, found_rows
 from specflight.tools.cli import app
@@ -23,6 +24,7 @@ from specflight.tools.simulate import simulate
 
 FILES, SPECTRA = 12, 11  # one of them is in both releases
 CATALOG_ROWS, PLACES = 6000, 2
+ALIGNED, STACKED, CLIENTS = 30, 60, 3
 POSTGRESQL = shutil.which("initdb") is not None or any(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 
 GET = [
@@ -45,6 +47,11 @@ ROWS = {
     "clients at once": ["raw Flight, 1 client", "1 client", "raw Flight, 8 clients", "8 clients"],
     "memory of a client": ["iterSpec", "arrow", "numpy"],
     "ingest": ["fitsio, HDU 1 and 2", "ingest"],
+    "HTTP, one spectrum": ["/ping", "/getSpec of one"],
+    "HTTP, pictures": ["/ping", "/preview, new", "/preview, kept", "/plotGrid of 5 x 5, new"],
+    "HTTP, a large array": ["a file of Python's server", f"/getSpec of {ALIGNED}, aligned"],
+    "HTTP, a large image": ["the same fluxes through Flight", "/stackedImage"],
+    "HTTP, many clients": ["one after another", f"{CLIENTS} at once"],
 }
 QUESTIONS = ["ids", "columns", "condition", "count"]
 IN_PLACE = [name for what in QUESTIONS for name in (what, f"PostgreSQL, {what}", f"PostgreSQL, plan kept, {what}")]
@@ -67,9 +74,11 @@ OURS = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _few_places() -> Iterator[None]:
+def _few() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(benchcatalog, "PLACES", PLACES)
+        for name, number in {"ALIGNED": ALIGNED, "STACKED": STACKED, "CLIENTS": CLIENTS}.items():
+            patch.setattr(benchhttp, name, number)
         yield
 
 
@@ -115,6 +124,13 @@ def test_what_is_compared_has_the_same_bytes(report: Report) -> None:
             assert f"{way} of {size} and arrow" in report.equal
         for way in ("arrow flux", "arrow loglam", "arrow or_mask", "aligned", "np.load", "fitsio", "astropy"):
             assert f"{way} of {size} and numpy" in report.equal
+
+
+def test_http_is_told_with_memory_and_pings(report: Report) -> None:
+    notes = {figure.name: figure.note for figure in report.figures}
+    assert re.search(r"60 x \d,\d+ pixels; an HTTP process took \d+ MB, \d+ MB more", notes["/stackedImage"])
+    assert re.search(r"20 aligned spectra each; /ping meanwhile: median [\d.]+ ms, p99", notes[f"{CLIENTS} at once"])
+    assert {"getSpec of HTTP and numpy", "aligned getSpec of HTTP and numpy"} <= set(report.equal)
 
 
 def test_latency_of_one_is_no_less_at_the_99th_percentile(report: Report) -> None:
