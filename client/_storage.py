@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from specflight import errors
 from specflight.errors import InvalidRequest, QueryTimeout, ServiceUnavailable, SpecflightError
+
+if TYPE_CHECKING:
+    import httpx
 
 __all__ = ["STORED", "Storage"]
 
@@ -85,6 +87,8 @@ class Storage:
             raise InvalidRequest(f"url: '{name}' is on the HTTP side of a service, which {self._url} is not")
 
     def _ask(self, name: str, method: str, path: str, **body: Any) -> httpx.Response:  # noqa: ANN401
+        import httpx
+
         self.check(name)
         try:
             answer = httpx.request(method, self._url + path, headers=self._headers, timeout=self._timeout, **body)
@@ -99,5 +103,4 @@ class Storage:
 
 def _path(name: str) -> str:
     # Another user's public files keep their USER:// in front.
-    path = httpx.URL("http://x/").copy_with(path=f"/storage/files/{name.removeprefix(STORED)}")
-    return path.raw_path.decode()
+    return "/storage/files/" + quote(name.removeprefix(STORED))

@@ -8,7 +8,6 @@ from typing import Literal
 
 import matplotlib
 import numpy as np
-from astropy.visualization import ZScaleInterval
 from numpy.typing import NDArray
 
 from specflight.errors import InvalidRequest
@@ -72,6 +71,9 @@ def find_limits(flux: NDArray[np.float32], limits: Limits) -> tuple[float, float
         return 0.0, 1.0
     if limits == "zscale":
         shown = np.fmax(flux, np.percentile(flux, LOWEST))
+        # Here: it takes longer to import than the rest of the module.
+        from astropy.visualization import ZScaleInterval
+
         low, high = ZScaleInterval(n_samples=ZSCALE_PIXELS).get_limits(shown)
     else:
         low, high = np.percentile(flux, limits)
