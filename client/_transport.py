@@ -97,6 +97,8 @@ def connect(url: str | Sequence[str], timeout: float, token: str | None = None) 
     """
     if not isinstance(url, str):
         return FlightTransport(partial(tuple, url), timeout, token)
+    if url.startswith("file:///"):
+        return LocalTransport(Path(unquote(urlsplit(url).path)))
     with contextlib.suppress(ValueError):  # of a port that is none
         parts = urlsplit(url)
         reachable = bool(parts.hostname) and parts.port is not None
@@ -105,8 +107,6 @@ def connect(url: str | Sequence[str], timeout: float, token: str | None = None) 
                 return FlightTransport(lambda: (url,), timeout, token)
             case "http" | "https" if parts.hostname:
                 return FlightTransport(partial(_endpoints, url, timeout), timeout, token)
-            case "file" if parts.path:
-                return LocalTransport(Path(unquote(parts.path)))
     expected = "grpc://host:port, grpc+tls://host:port, http://host:port or file:///DATA"
     raise InvalidRequest(f"url: '{url}' is not {expected}")
 

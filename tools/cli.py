@@ -190,7 +190,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
     flight_port: Annotated[int, typer.Option(help="Port of the first Flight worker; 0: any free one.")] = 8815,
     http_port: Annotated[int, typer.Option(help="Port for HTTP; 0: any free one.")] = 6998,
-    workers: Workers = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Number of Flight workers.")] = 1,
 ) -> None:
     """Serve a data directory until SIGTERM or Ctrl-C.
 
@@ -207,7 +207,7 @@ def serve(
 def token(
     user: Annotated[str, typer.Argument(metavar="USER", help="Name of the user: lower-case letters, digits, _ and -.")],
     data: Data,
-    admin: Annotated[bool, typer.Option("--admin", help="The user may end the service.")] = False,
+    admin: Annotated[bool, typer.Option("--admin", help="The user may end the service, and log its requests.")] = False,
     days: Annotated[float, typer.Option(help="Time until the token expires, in days; may be a fraction.")] = 365.0,
 ) -> None:
     """Print a token that says who a user is.
@@ -269,7 +269,7 @@ def conformance(
         Path | None,
         typer.Option(help="Folder of the old client's Python environment; in a cache when not given."),
     ] = None,
-    token: Annotated[str | None, typer.Option(help="Of a user, for the calls of the virtual storage.")] = None,
+    token: Annotated[str | None, typer.Option(help="Token of a user, for the calls of the virtual storage.")] = None,
     speed: Annotated[bool, typer.Option("--speed", help="Time the old client's calls instead, side by side.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="File to write the outcomes to.")] = None,
 ) -> None:

@@ -141,6 +141,12 @@ def test_a_data_directory_that_is_missing_is_named(tmp_path: Path) -> None:
         Client(f"file://{tmp_path}/no%20where")
 
 
+def test_settings_at_fault_are_named_not_the_url(tmp_path: Path) -> None:
+    (tmp_path / "specflight.toml").write_text("max_ids = 'many'\n")
+    with pytest.raises(InvalidRequest, match="max_ids"):
+        Client(f"file://{tmp_path}")
+
+
 # --- deadlines -------------------------------------------------------------------------------------------------------
 
 
