@@ -14,7 +14,7 @@ SPECTRA = 60
 # How long an example takes says nothing on a machine that does other things as well.
 settings.register_profile("specflight", deadline=None)
 settings.load_profile("specflight")
-pytest_plugins = ["fixtures_server"]
+pytest_plugins = ["fixtures_server", "fixtures_http"]
 
 
 @pytest.fixture(scope="session")

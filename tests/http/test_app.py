@@ -2,23 +2,15 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
+from fixtures_http import Scratch, wait_for
 
 import specflight
 from specflight.client import Client
 from specflight.http.app import ENDPOINTS
-from specflight.tools.serve import Running, start
-
-
-@pytest.fixture(scope="module")
-def web(sim_server: Running) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=sim_server.http, timeout=10) as client:
-        yield client
+from specflight.tools.serve import Running
 
 
 @pytest.mark.parametrize("prefix", ["", "/spec"])
@@ -65,17 +57,14 @@ def test_openapi_describes_every_endpoint(web: httpx.Client) -> None:
     assert set(described["paths"]["/healthz"]["get"]["responses"]) >= {"200", "503"}
 
 
-def test_health_follows_the_flight_server(sim_served: Path) -> None:
-    with start(sim_served, "127.0.0.1", 0, 0, workers=1) as running:
-        assert httpx.get(f"{running.http}/healthz").status_code == 200
-        os.kill(running.worker_pids[0], signal.SIGSTOP)  # neither dead nor alive, so that nobody replaces it
-        try:
-            answer = httpx.get(f"{running.http}/healthz", timeout=20)
-            assert (answer.status_code, answer.json()) == (503, {"status": "down"})
-            assert httpx.get(f"{running.http}/ping").text == "OK"
-        finally:
-            os.kill(running.worker_pids[0], signal.SIGCONT)
-        end = time.monotonic() + 20
-        while httpx.get(f"{running.http}/healthz", timeout=20).status_code != 200:
-            assert time.monotonic() < end, "it does not recover"
-            time.sleep(0.1)
+def test_health_follows_the_flight_server(scratch: Scratch) -> None:
+    (worker,) = scratch.running.worker_pids
+    assert scratch.web.get("/healthz").status_code == 200
+    os.kill(worker, signal.SIGSTOP)  # neither dead nor alive, so that nobody replaces it
+    try:
+        answer = scratch.web.get("/healthz")
+        assert (answer.status_code, answer.json()) == (503, {"status": "down"})
+        assert scratch.web.get("/ping").text == "OK"
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    wait_for(lambda: scratch.web.get("/healthz").status_code == 200, seconds=20)

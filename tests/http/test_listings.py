@@ -5,58 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import socket
-import threading
-from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
-from fastapi import FastAPI
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from fixtures_http import app_served
 
 from specflight.client import Client
-from specflight.errors import SpecflightError
-from specflight.flight.settings import HttpSettings
-from specflight.http.endpoints import add_endpoints
-from specflight.http.listings import ENDPOINTS
-from specflight.http.parameters import MissingParameter
-from specflight.http.state import State
-from specflight.http.vos import Storage
-from specflight.tools.serve import Running
 
 TEXT = "text/plain; charset=utf-8"
-
-
-def serve(endpoints: tuple[str, ...], storage: Storage) -> Iterator[httpx.Client]:
-    app = FastAPI()
-    app.state.specflight = State(HttpSettings(flight_seconds=2), storage, b"secret", endpoints, endpoints)
-    add_endpoints(app.router, ENDPOINTS)
-
-    @app.exception_handler(SpecflightError)
-    async def refuse(request: Request, error: SpecflightError) -> Response:
-        missing = isinstance(error, MissingParameter)
-        return PlainTextResponse(f"Param Error: '{error}'" if missing else f"Error: {error}", error.http_status)
-
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=30) as client:
-            yield client
-        server.should_exit = True
-        thread.join()
-
-
-@pytest.fixture(scope="module")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Storage:
-    return Storage(str(tmp_path_factory.mktemp("storage")), 1 << 20, 1 << 20)
-
-
-@pytest.fixture(scope="module")
-def web(sim_server: Running, storage: Storage) -> Iterator[httpx.Client]:
-    """HTTP in front of the Flight servers."""
-    yield from serve(sim_server.flight, storage)
 
 
 def said(answer: httpx.Response, status: int = 200, kind: str = TEXT) -> str:
@@ -173,10 +130,10 @@ def test_they_answer_get_only(web: httpx.Client, path: str) -> None:
     assert web.post(path).status_code == 405
 
 
-def test_the_service_is_available_while_flight_is(web: httpx.Client, storage: Storage) -> None:
+def test_the_service_is_available_while_flight_is(web: httpx.Client, sim_served: Path, tmp_path: Path) -> None:
     assert said(web.get("/available")) == "True"
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
-    for alone in serve((f"grpc://127.0.0.1:{port}",), storage):
-        assert said(alone.get("/available")) == "False"
-        assert said(alone.get("/contexts"), 503).startswith("Error: ")
+    with app_served((f"grpc://127.0.0.1:{port}",), sim_served, tmp_path, flight_seconds=0.5) as alone:
+        assert said(alone.web.get("/available")) == "False"
+        assert said(alone.web.get("/contexts"), 503).startswith("Error: ")

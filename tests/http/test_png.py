@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from specflight.http.png import PngWriter, encode_rows
+from specflight.http.png import PngWriter, encode_png, encode_rows
 
 
 def written(pixels: NDArray[np.uint8], repeat: int = 1, piece: int = 7) -> bytes:
@@ -58,6 +58,14 @@ def test_every_checksum_holds(shape: tuple[int, ...]) -> None:
     assert stream.eof
     assert not stream.unused_data
     assert len(raw) == shape[0] * (1 + pixels[0].size)
+
+
+@pytest.mark.parametrize(("shape", "mode"), [((7, 30), "L"), ((7, 30, 3), "RGB"), ((7, 30, 4), "RGBA")])
+def test_a_whole_image_is_read_by_pillow(shape: tuple[int, ...], mode: str) -> None:
+    pixels = np.random.default_rng(4).integers(0, 256, shape, dtype=np.uint8)
+    with Image.open(io.BytesIO(encode_png(pixels))) as image:
+        assert image.mode == mode
+        assert np.array_equal(np.asarray(image), pixels)
 
 
 def test_the_pieces_do_not_depend_on_each_other() -> None:

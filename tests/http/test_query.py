@@ -3,161 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import csv
-import io
 import json
-import shutil
-import socket
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-import uvicorn
 from astropy.io import ascii as astropy_ascii
-from astropy.io import votable
-from fastapi import FastAPI
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response
+from fixtures_http import Scratch
+from starlette.requests import ClientDisconnect
+from storageserver import Service, fetch
+from webqueries import CONTEXT, EVERY, HUGE, MEDIA, ids, old, refused, rows
 
 from specflight.catalog.identifiers import unpack_specobjid
 from specflight.client import Client
 from specflight.client._transport import Stream
-from specflight.errors import SpecflightError
-from specflight.flight.settings import HttpSettings
-from specflight.flight.tokens import TokenKey
-from specflight.http.endpoints import add_endpoints
-from specflight.http.parameters import MissingParameter
-from specflight.http.query import ENDPOINTS, _response
-from specflight.http.state import State
+from specflight.http.query import _response
 from specflight.http.tables import FORMATS
-from specflight.http.vos import Storage
-from specflight.tools.ingestcatalog import ingest_catalog
-from specflight.tools.serve import start
-
-CONTEXT = "sdss_dr16"
-EVERY = f"{CONTEXT}.specobjall"
-HUGE = 2**63 + 2**40
-ROWS = 100_000
-"""Rows that the service gives at most; the catalogue ``vac.many`` has one more."""
-
-MEDIA = {
-    "csv": "text/csv; charset=utf-8",
-    "json": "application/json",
-    "arrow": "application/vnd.apache.arrow.stream",
-    "parquet": "application/vnd.apache.parquet",
-    "votable": "application/x-votable+xml",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A data directory and the Flight servers of it."""
-
-    data: Path
-    flight: tuple[str, ...]
+from specflight.tools.serve import Running
 
 
 @pytest.fixture(scope="module")
-def served(sim_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The simulated contexts with two catalogues beside: ``vac.masses`` and the long ``vac.many``."""
-    folder = tmp_path_factory.mktemp("query")
-    data = folder / "data"
-    shutil.copytree(sim_data, data, symlinks=True)
-    masses = pa.table(
-        {
-            "specobjid": pa.array([HUGE, HUGE + 1, 299489677444933632, None], pa.uint64()),
-            "ra": [10.0, 11.0, 12.0, 13.0],
-            "dec": [-1.0, -1.0, -1.0, -1.0],
-            "logmass": pa.array([10.1, np.nan, None, 9.0], pa.float32()),
-            "name": ["NGC 1", 'the "odd", one', "", None],
-        }
-    )
-    rng = np.random.default_rng(6)
-    many = pa.table(
-        {
-            "specobjid": rng.permutation(np.arange(2**63 - 9, 2**63 + ROWS - 8, dtype=np.uint64)),
-            "ra": rng.uniform(0, 360, ROWS + 1),
-            "dec": rng.uniform(-90, 90, ROWS + 1),
-            "z": rng.exponential(0.3, ROWS + 1).astype(np.float32),
-        }
-    )
-    for name, table in (("masses", masses), ("many", many)):
-        file = folder / f"{name}.parquet"
-        pq.write_table(table, file)
-        ingest_catalog(data, CONTEXT, f"vac.{name}", file)
-    (data / "specflight.toml").write_text(f"max_rows = {ROWS}\n")
-    with start(data, "127.0.0.1", 0, 0, workers=1) as running:
-        yield Served(data, running.flight)
+def web(catalogued: Scratch) -> httpx.Client:
+    return catalogued.web
 
 
 @pytest.fixture(scope="module")
-def flight(served: Served) -> Iterator[Client]:
-    with Client(served.flight, context=CONTEXT) as client:
+def flight(scratch: Scratch) -> Iterator[Client]:
+    with Client(scratch.running.flight, context=CONTEXT) as client:
         yield client
-
-
-@pytest.fixture(scope="module")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Storage:
-    return Storage(str(tmp_path_factory.mktemp("storage")), 1 << 30, 1 << 30)
-
-
-@pytest.fixture(scope="module")
-def web(served: Served, storage: Storage) -> Iterator[httpx.Client]:
-    """HTTP in front of the Flight servers."""
-    app = FastAPI()
-    app.state.specflight = State(HttpSettings(), storage, b"secret", served.flight, served.flight)
-    add_endpoints(app.router, ENDPOINTS)
-
-    @app.exception_handler(SpecflightError)
-    async def refuse(request: Request, error: SpecflightError) -> Response:
-        missing = isinstance(error, MissingParameter)
-        return PlainTextResponse(f"Param Error: '{error}'" if missing else f"Error: {error}", error.http_status)
-
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=30) as client:
-            yield client
-        server.should_exit = True
-        thread.join()
-
-
-def old(fields: str = "specobjid", catalog: str = EVERY, cond: str = "", spectrum: str = "") -> dict[str, str]:
-    """Query string of the old client, in its order."""
-    return {
-        "id": spectrum,
-        "fields": fields,
-        "catalog": catalog,
-        "cond": cond,
-        "context": CONTEXT,
-        "profile": "default",
-        "debug": "False",
-        "verbose": "False",
-    }
-
-
-def rows(text: str) -> list[list[str]]:
-    return list(csv.reader(io.StringIO(text), strict=True))
-
-
-def ids(answer: httpx.Response) -> list[int]:
-    assert answer.status_code == 200, answer.text
-    header, *found = rows(answer.text)
-    assert header[0] == "specobjid"
-    return [int(row[0]) for row in found]
-
-
-def refused(answer: httpx.Response, status: int) -> str:
-    assert (answer.status_code, answer.headers["content-type"]) == (status, "text/plain; charset=utf-8")
-    return answer.text
 
 
 # --- the old client ---------------------------------------------------------------------------------------------------
@@ -265,6 +141,33 @@ def test_a_spectrum_that_is_not_there_is_404(web: httpx.Client) -> None:
     assert text == f"Error: id: the catalogue '{EVERY}' has no spectrum 123"
 
 
+def test_the_row_of_a_spectrum_of_another_release_is_found(web: httpx.Client, flight: Client) -> None:
+    own = set(flight.query(primary=False).tolist())
+    everything = flight.query(context="sdss_dr12", fields="z,plate,mjd,fiberid", primary=False).to_pylist()
+    row = next(row for row in everything if row["specobjid"] not in own)
+    expected = f"z\n{np.float32(row['z'])!s}\n"
+    asked = {"fields": "z", "context": "default"}
+    for spectrum in (row["specobjid"], "{plate}-{mjd}-{fiberid}".format(**row)):
+        assert web.get("/query", params=asked | {"id": spectrum}).text == expected
+    named = asked | {"id": row["specobjid"], "catalog": f"{CONTEXT}.specobj"}
+    assert "has no spectrum" in refused(web.get("/query", params=named), 404)
+    # The old client names a catalogue to plot any spectrum.
+    assert web.get("/query", params=named, headers={"X-DL-ClientVersion": "v1.2.0"}).text == expected
+    for missing in (asked | {"id": "123"}, asked | {"id": row["specobjid"], "context": "sdss_dr16_nosuch"}):
+        refused(web.get("/query", params=missing), 404)
+
+
+def test_the_row_of_a_repeated_observation_is_found(real_server: Running) -> None:
+    with Client(real_server.flight, context=CONTEXT) as flight, httpx.Client(base_url=real_server.http) as web:
+        every = flight.query(fields="z,class", primary=False)
+        again = every.filter(~np.isin(every["specobjid"].to_numpy(), flight.query())).to_pylist()
+        assert again
+        for row in again:
+            answer = web.get("/query", params={"id": row["specobjid"], "fields": "z,class", "context": CONTEXT})
+            z, kind = rows(answer.text)[1]
+            assert (np.float32(float(z)), kind) == (np.float32(row["z"]), row["class"])
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
@@ -290,79 +193,6 @@ def test_tuples_come_from_the_identifiers_where_a_catalogue_has_no_such_columns(
         assert found[0] == expected
         assert found[3] == [""] * 5
     assert "no column 'plate'" in refused(web.get("/query", params=old("plate,mjd", "vac.masses")), 400)
-
-
-# --- formats ----------------------------------------------------------------------------------------------------------
-
-WIDE = "specobjid,ra,z,plate,class,specprimary"
-
-
-def columns(name: str, content: bytes) -> dict[str, list[Any]]:
-    """Columns of an answer, by a reader that is not ours."""
-    if name == "csv":
-        header, *found = rows(content.decode())
-        return {column: list(values) for column, values in zip(header, zip(*found, strict=True), strict=True)}
-    if name == "json":
-        told = json.loads(content)
-        header = [column["name"] for column in told["columns"]]
-        return {column: list(values) for column, values in zip(header, zip(*told["rows"], strict=True), strict=True)}
-    if name == "votable":
-        array = votable.parse(io.BytesIO(content), verify="exception").get_first_table().array
-        return {column: array[column].tolist() for column in array.dtype.names}
-    table = pa.ipc.open_stream(content).read_all() if name == "arrow" else pq.read_table(io.BytesIO(content))
-    found_columns: dict[str, list[Any]] = table.to_pydict()
-    return found_columns
-
-
-@pytest.mark.parametrize("name", MEDIA)
-def test_every_format_holds_what_the_catalogue_does(web: httpx.Client, flight: Client, name: str) -> None:
-    expected = flight.query(fields=WIDE, catalog=EVERY, order_by="specobjid")
-    assert expected["specobjid"][-1].as_py() >= 2**63
-    asked = {"fields": WIDE, "catalog": EVERY, "order_by": "specobjid", "context": CONTEXT}
-    answer = web.get("/query", params=asked | {"format": name})
-    assert answer.status_code == 200
-    assert answer.headers["content-type"] == MEDIA[name]
-    assert answer.headers["vary"] == "accept"
-    found = columns(name, answer.content)
-    assert list(found) == WIDE.split(",")
-    assert [int(value) for value in found["specobjid"]] == expected["specobjid"].to_pylist()
-    for column in ("ra", "z"):
-        numbers = expected[column].to_numpy()
-        read = np.array([float(value) for value in found[column]]).astype(numbers.dtype)
-        np.testing.assert_array_equal(read.view(np.uint8), numbers.view(np.uint8))
-    assert [int(value) for value in found["plate"]] == expected["plate"].to_pylist()
-    assert found["class"] == expected["class"].to_pylist()
-    assert [str(value) for value in found["specprimary"]] == [str(v) for v in expected["specprimary"].to_pylist()]
-    accepted = web.get("/query", params=asked, headers={"accept": MEDIA[name].partition(";")[0]})
-    assert accepted.content == answer.content
-    assert web.get("/query", params=asked | {"fmt": name}, headers={"accept": "image/png"}).content == answer.content
-
-
-def test_units_are_told(web: httpx.Client) -> None:
-    asked = {"fields": "ra,z", "limit": "1"}
-    told = web.get("/query", params=asked | {"format": "json"}).json()
-    assert [column["unit"] for column in told["columns"]] == ["", "deg", ""]
-    assert [column["type"] for column in told["columns"]] == ["uint64", "double", "float"]
-    file = votable.parse(io.BytesIO(web.get("/query", params=asked | {"format": "votable"}).content))
-    assert str(file.get_first_table().get_field_by_id_or_name("ra").unit) == "deg"
-
-
-def test_an_unknown_format_is_refused(web: httpx.Client) -> None:
-    text = refused(web.get("/query", params={"limit": "1", "format": "xls"}), 400)
-    assert text == "Error: format: 'xls' is not one of csv, json, arrow, parquet, votable"
-
-
-@pytest.mark.parametrize("name", MEDIA)
-def test_a_long_answer_is_sent_while_it_is_written(web: httpx.Client, flight: Client, name: str) -> None:
-    expected = flight.query(fields="ra,dec,z", catalog="vac.many", limit=ROWS)
-    assert len(expected) == ROWS
-    asked = {"catalog": "vac.many", "fields": "ra,dec,z", "format": name, "context": CONTEXT, "limit": str(ROWS)}
-    with web.stream("GET", "/query", params=asked) as answer:
-        assert "content-length" not in answer.headers
-        content = answer.read()
-    found = columns(name, content)
-    assert [int(value) for value in found["specobjid"]] == expected["specobjid"].to_pylist()
-    np.testing.assert_array_equal(np.array(found["z"]).astype(np.float32), expected["z"].to_numpy())
 
 
 # --- ways to ask ------------------------------------------------------------------------------------------------------
@@ -416,16 +246,16 @@ def test_without_a_context_and_a_catalogue_it_is_the_default_one(web: httpx.Clie
     assert ids(web.get("/query", params={"fields": "specobjid"})) == flight.query(context="default").tolist()
 
 
-def test_an_answer_can_go_to_the_storage(web: httpx.Client, served: Served, storage: Storage) -> None:
-    headers = {"X-DL-AuthToken": TokenKey(served.data).issue("alice")}
+def test_an_answer_can_go_to_the_storage(web: httpx.Client, scratch: Scratch, service: Service) -> None:
+    headers = scratch.headers("alice")
     asked = {"fields": "z", "catalog": EVERY, "context": CONTEXT, "format": "parquet"}
     answer = web.get("/query", params=asked | {"out": "vos://found/z.parquet"}, headers=headers)
     assert (answer.status_code, answer.text) == (200, "OK")
-    assert storage.read("alice", "vos://found/z.parquet", 1 << 30) == web.get("/query", params=asked).content
+    assert fetch(service, "vos://found/z.parquet") == web.get("/query", params=asked).content
     refused(web.get("/query", params=asked | {"out": "vos://z.parquet"}), 401)
     wrong = {"fields": "nothing", "out": "vos://never.csv"}
     assert "no column 'nothing'" in refused(web.get("/query", params=asked | wrong, headers=headers), 400)
-    assert [node.name for node in storage.list("alice", "vos://")] == ["found", "public"]
+    assert service.ask("/ls", name="vos://").text == "found,public"
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import inspect
 import io
+import shutil
 import subprocess
 import sys
 import threading
@@ -222,15 +223,36 @@ def test_the_context_tells_which_redshift_counts(tmp_path: Path, make_spectrum: 
     assert ((made != 0).argmax(axis=1) == shift.max() - shift).all()
 
 
-def test_a_spectrum_without_redshift_is_named(sim_data: Path) -> None:
+def test_redshifts_of_other_releases_are_known(sim_data: Path) -> None:
     with Client(f"file://{sim_data}") as client:
-        elsewhere = client.query(context="sdss_dr12")
-        own = client.query(context=CONTEXT, primary=False)
-        missing = elsewhere[~np.isin(elsewhere, own)][:2]
-        asked = [int(own[0]), *missing.tolist()]
-        draw(client, asked, context="default")
-        with pytest.raises(InvalidRequest, match=f"rest_frame: 2 of 3 .* first is {missing[0]}"):
-            draw(client, asked, context="default", rest_frame=True)
+        old, new = (client.query(context=name, fields="z", primary=False) for name in ("sdss_dr12", CONTEXT))
+        old = old.filter(~np.isin(old["specobjid"].to_numpy(), new["specobjid"].to_numpy()))
+        found = pa.concat_tables([old[:3], new[:3], old[3:5]])
+        asked = found["specobjid"].to_pylist()
+        plain = np.load(io.BytesIO(draw(client, asked, context="default", format="numpy")))
+        made = np.load(io.BytesIO(draw(client, asked, context="default", rest_frame=True, format="numpy")))
+    shift = np.rint(1e4 * np.log10(1 + found["z"].to_numpy().astype(float))).astype(int)
+    for row, flux, offset in zip(made, plain, shift.max() - shift, strict=True):
+        assert np.array_equal(row[offset : offset + len(flux)], flux)
+
+
+def test_a_spectrum_without_redshift_is_named(sim_data: Path, sim_tree: dict[str, Path], tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(sim_data, data, symlinks=True)
+    (data / "specflight.toml").write_text(f'[contexts.files]\narchive = "{sim_tree[CONTEXT]}"\n')
+    with Client(f"file://{data}") as client:
+        asked = client.query(context=CONTEXT, primary=False)[:3].tolist()
+    with (
+        Client(f"file://{data}") as client,
+        pytest.raises(InvalidRequest, match=f"rest_frame: 3 of 3 .* first is {asked[0]}"),
+    ):
+        draw(client, asked, context="files", rest_frame=True)
+    (tmp_path / "rows.csv").write_text(f"specobjid,ra,dec,z\n{asked[0]},1,2,0.5\n")
+    ingest_catalog(data, "files", "files.specobj", tmp_path / "rows.csv")
+    with Client(f"file://{data}") as client:
+        draw(client, asked[:1], context="files", rest_frame=True)
+        with pytest.raises(InvalidRequest, match=f"rest_frame: 2 of 3 .* first is {asked[1]}"):
+            draw(client, asked, context="files", rest_frame=True)
 
 
 def test_spectra_off_the_grid_can_be_stacked_without_align(tmp_path: Path, make_spectrum: Callable[..., int]) -> None:
@@ -295,14 +317,12 @@ def test_an_image_too_large_is_refused(
         stacked_image(local, CONTEXT, listed, StackOptions(**{"align": True, **options}), limit)
 
 
-def test_a_refusal_ends_the_transfer(sim_client: Client, ids: NDArray[np.uint64], sim_data: Path) -> None:
+def test_a_refusal_ends_the_transfer(sim_client: Client, ids: NDArray[np.uint64]) -> None:
     many = read_id_list(np.resize(ids, 3000))
     with pytest.raises(LimitExceeded) as refused:
         stacked_image(sim_client, CONTEXT, many, StackOptions(align=True), 100)
-    with Client(f"file://{sim_data}") as client:
-        asked = [int(ids[0]), int(client.query(context="sdss_dr12")[0])]
-        with pytest.raises(InvalidRequest) as unknown:
-            stacked_image(client, "default", read_id_list(asked), StackOptions(align=True, rest_frame=True))
+    with pytest.raises(InvalidRequest, match="no redshift") as unknown:
+        stacked_image(sim_client, f"{CONTEXT}_fits", many, StackOptions(align=True, rest_frame=True))
     # Whoever keeps the error keeps all that it went through.
     for error in (refused, unknown):
         rows = next(entry.frame.f_locals["rows"] for entry in error.traceback[1:] if "rows" in entry.frame.f_locals)

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
+from pathlib import Path
 
-from storageserver import TOKENS, Service, fetch, send
+from fixtures_http import Scratch, app_served
+from storageserver import Service, fetch, send
 
 
 def test_the_service_says_hello_in_the_words_that_the_old_client_waits_for(service: Service) -> None:
@@ -121,11 +124,11 @@ def test_rights_are_statuses(service: Service) -> None:
 
 
 def test_a_forged_token_is_refused(service: Service) -> None:
-    forged = {"X-DL-AuthToken": TOKENS["alice"][:-1]}
+    forged = {"X-DL-AuthToken": service.tokens["alice"].replace("alice", "bob")}
     for url in ("/storage/ls", "/storage/files/a"):
         assert service.web.get(service.url + url, headers=forged).status_code == 401
     assert service.web.put(f"{service.url}/storage/files/a", headers=forged, content=b"x").status_code == 401
-    assert not service.folder.exists()
+    assert not any((service.folder / user).exists() for user in service.tokens)
 
 
 def test_a_url_is_for_one_direction_and_one_file_and_cannot_be_forged(service: Service) -> None:
@@ -142,23 +145,25 @@ def test_a_url_is_for_one_direction_and_one_file_and_cannot_be_forged(service: S
     payload, rest = getting.rpartition("/")[2].split(".", 1)
     changed = payload[:-3] + ("AAA" if payload[-3:] != "AAA" else "BBB")
     assert service.web.get(f"{start}/{changed}.{rest}").status_code == 401
-    service.state.secret, kept = b"another secret", service.state.secret
-    try:
-        assert service.web.get(getting).status_code == 401
-    finally:
-        service.state.secret = kept
     assert service.web.get(getting).content == b"x"
 
 
-def test_a_url_lives_for_a_short_time(service: Service) -> None:
-    send(service, "a", b"x")
-    getting, putting = service.ask("/get", name="a").text, service.ask("/put", name="a").text
-    service.state.settings.storage_url_seconds = 0
-    time.sleep(1.1)  # signatures hold whole seconds
-    for answer in (service.web.get(getting), service.web.put(putting, content=b"changed")):
-        assert answer.status_code == 401
-        assert "of the last 0 s" in answer.text
-    assert (service.folder / "alice" / "a").read_bytes() == b"x"
+def test_a_url_lives_for_a_short_time_and_only_where_it_was_given(
+    service: Service, scratch: Scratch, tmp_path: Path
+) -> None:
+    with app_served(scratch.running, scratch.data, tmp_path, storage_url_seconds=1) as app:
+        brief = replace(service, url=str(app.web.base_url).rstrip("/"), folder=tmp_path)
+        send(brief, "a", b"x")
+        send(service, "a", b"elsewhere")
+        getting, putting = brief.ask("/get", name="a").text, brief.ask("/put", name="a").text
+        for url in (getting, putting):
+            assert service.web.get(url.replace(brief.url, service.url)).status_code == 401
+        assert service.web.get(getting).content == b"x"
+        time.sleep(2.1)  # signatures hold whole seconds
+        for answer in (service.web.get(getting), service.web.put(putting, content=b"changed")):
+            assert answer.status_code == 401
+            assert "of the last 1 s" in answer.text
+        assert (tmp_path / "alice" / "a").read_bytes() == b"x"
 
 
 def test_what_is_not_served_says_so(service: Service) -> None:

@@ -18,7 +18,7 @@ from specflight.client._transport import Stream
 from specflight.errors import NotFound, UnknownSpectrum
 from specflight.flight.requests import Request
 from specflight.http import subjects as module
-from specflight.http.subjects import Catalogues, Observed, read_observed
+from specflight.http.subjects import Catalogues, Observed, read_observed, read_redshifts
 from specflight.tools.ingest import ingest
 from specflight.tools.ingestcatalog import ingest_catalog
 
@@ -199,6 +199,21 @@ def test_the_redshift_is_the_column_that_the_context_names(bare: Counting, sim_t
     (galaxy,) = _read(bare, "sdss_dr12", [next(iter(sim_truth["sdss_dr12"]))])
     assert galaxy.subject.z is None
     assert galaxy.subject.kind is not None
+
+
+def test_a_catalogue_of_better_redshifts_is_shown_as_it_is_stacked(
+    tmp_path: Path, make_spectrum: Callable[..., int]
+) -> None:
+    names = [make_spectrum(tmp_path / f"sas/spec-0300-52000-000{fiber}.fits", fiber) for fiber in (1, 2)]
+    ingest(tmp_path / "data", "other", [tmp_path / "sas"], workers=1)
+    (tmp_path / "better.csv").write_text(f"specobjid,zbest\n{names[0]},0.5\n")
+    ingest_catalog(tmp_path / "data", "other", "other.better", tmp_path / "better.csv")
+    (tmp_path / "data/specflight.toml").write_text('[contexts.other]\ncatalog = "other.better"\nredshift = "zbest"\n')
+    with Client(f"file://{tmp_path}/data") as local:
+        said = [one.subject.z for one in _read(local, "other", names)]
+        stacked = read_redshifts(local, Catalogues(), ["other"], np.array(names, np.uint64))
+    assert said == [0.5, pytest.approx(0.02)]
+    assert stacked.tolist() == said
 
 
 NAMED = "specobjid,ra,dec\n{},1,2\n{},1,2\n"

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-import psutil
 import pytest
-from storageserver import MB, TOKENS, Service, fetch, send
+from fixtures_http import MB, Scratch, wait_for
+from storageserver import Service, fetch, send
 from vosfiles import tree_of
 
 
@@ -64,7 +63,7 @@ def test_a_part_of_a_file_can_be_fetched(
 ) -> None:
     service.file("PUT", "a", content=b"0123456789")
     for url in (f"{service.url}/storage/files/a", service.ask("/get", name="a").text):
-        answer = service.web.get(url, headers={"Range": asked, "X-DL-AuthToken": TOKENS["alice"]})
+        answer = service.web.get(url, headers={"Range": asked, "X-DL-AuthToken": service.tokens["alice"]})
         assert (answer.status_code, answer.headers.get("content-range")) == (status, told)
         assert content is None or answer.content == content
         assert "'bytes=" in answer.text or content is not None
@@ -84,16 +83,20 @@ def chunks(count: int) -> Iterator[bytes]:
         yield piece
 
 
-def test_large_files_pass_through_in_little_memory(service: Service) -> None:
-    before = psutil.Process().memory_info().rss
+def test_large_files_pass_through_in_little_memory(service: Service, scratch: Scratch) -> None:
+    process = scratch.process
+    before = process.memory_info().rss
     grown = []
-    assert service.file("PUT", "large", content=chunks(32)).status_code == 201
-    grown.append(psutil.Process().memory_info().rss - before)
+
+    def measured(pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            yield piece
+            grown.append(process.memory_info().rss - before)
+
+    assert service.file("PUT", "large", content=measured(chunks(32))).status_code == 201
     with service.web.stream("GET", service.ask("/get", name="large").text) as answer:
         assert answer.headers["content-length"] == str(32 * MB)
-        for part in answer.iter_raw():
-            del part
-    grown.append(psutil.Process().memory_info().rss - before)
+        assert sum(map(len, measured(answer.iter_raw()))) == 32 * MB
     assert (service.folder / "alice" / "large").stat().st_size == 32 * MB
     assert max(grown) < 16 * MB
 
@@ -112,20 +115,15 @@ def test_a_file_beyond_a_limit_is_413_and_leaves_nothing(service: Service, told:
     assert list((service.folder / "alice" / ".uploads").iterdir()) == []
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 @pytest.mark.parametrize("length", ["Content-Length: 5000000", "Transfer-Encoding: chunked"])
 def test_an_upload_that_breaks_off_leaves_nothing(service: Service, length: str) -> None:
     service.file("PUT", "a", content=b"earlier")
     uploads = service.folder / "alice" / ".uploads"
     host, port = service.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as connection:
-        head = f"PUT /storage/files/a HTTP/1.1\r\nHost: x\r\nX-DL-AuthToken: {TOKENS['alice']}\r\n{length}\r\n\r\n"
+        head = (
+            f"PUT /storage/files/a HTTP/1.1\r\nHost: x\r\nX-DL-AuthToken: {service.tokens['alice']}\r\n{length}\r\n\r\n"
+        )
         piece = b"x" * 2_000_000
         connection.sendall(head.encode() + (b"1e8480\r\n" + piece + b"\r\n" if "chunked" in length else piece))
         wait_for(lambda: any(path.stat().st_size for path in uploads.iterdir()))
@@ -133,15 +131,16 @@ def test_an_upload_that_breaks_off_leaves_nothing(service: Service, length: str)
     assert service.file("GET", "a").content == b"earlier"
 
 
-def test_a_download_that_breaks_off_closes_the_file(service: Service) -> None:
+def test_a_download_that_breaks_off_closes_the_file(service: Service, scratch: Scratch) -> None:
     service.file("PUT", "large", content=chunks(32))
     path = str(service.folder / "alice" / "large")
 
     def is_open() -> bool:
-        return any(file.path == path for file in psutil.Process().open_files())
+        return any(file.path == path for file in scratch.process.open_files())
 
     with service.web.stream("GET", service.ask("/get", name="large").text) as answer:
-        next(answer.iter_raw())
+        pieces = answer.iter_raw()
+        next(pieces)
         assert is_open()
     wait_for(lambda: not is_open())
 
@@ -172,7 +171,7 @@ def test_no_path_leads_out_of_the_folder_of_a_user(service: Service, path: str) 
     for method, body in (("GET", b""), ("PUT", b"changed"), ("DELETE", b"")):
         with socket.create_connection((host, int(port))) as connection:
             head = f"{method} /storage/files/{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-            head += f"X-DL-AuthToken: {TOKENS['alice']}\r\nContent-Length: {len(body)}\r\n\r\n"
+            head += f"X-DL-AuthToken: {service.tokens['alice']}\r\nContent-Length: {len(body)}\r\n\r\n"
             connection.sendall(head.encode() + body)
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
         assert int(answer.split()[1]) < 500

@@ -243,7 +243,6 @@ class TestClient:
         assert not report.differing, complaints(report)
         left_out = {one.call.split(" align")[0] for one in report.calls if one.verdict == LEFT_OUT}
         assert left_out == {
-            "query(...,context='sdss') (README/tests)",
             "getSpec([('1962,1963','*',100)])",
             "getSpec(int without FITS, fmt='FITS')",
         }
@@ -280,6 +279,7 @@ class TestClient:
         run = run_calls(python, tmp_path, f"{service[0].http}/spec", asked, {})
         assert run.results["afterwards"].value == "pycurl_requests.api"
 
+    @pytest.mark.slow
     def test_without_a_package_index_it_says_that_it_cannot_be_installed(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -289,6 +289,7 @@ class TestClient:
         with pytest.raises(ClientUnavailable, match=r"astro-datalab==2\.24\.0 "):
             legacy_python(tmp_path / "venv", print)
 
+    @pytest.mark.slow
     def test_speed_is_measured_beside_the_bare_requests(self, service: tuple[Running, str], environment: Path) -> None:
         races = speed(f"{service[0].http}/spec", environment=environment, rounds=1)
         assert [race.spectra for race in races] == [1000, 1000, 1000, 300]
