@@ -48,10 +48,12 @@ class _NearTransport:
     def stream(self, request: Request, upload: pa.Table | None = None, timeout: float | None = None) -> Stream:
         """See `Transport.stream`."""
         of_ids = isinstance(request, SpectraRequest | SpanRequest | FitsRequest) and request.query is None
-        if of_ids and self._here.holds(request.context):
-            # The service may find what is not here: it looks into trees of files, too.
-            with contextlib.suppress(NotFound):
-                return self._here.stream(request, upload, timeout)
+        if of_ids:
+            # The service may find what is not here, since it looks into trees of files, too; and it has words for names
+            # that the file system does not take.
+            with contextlib.suppress(NotFound, OSError):
+                if self._here.holds(request.context):
+                    return self._here.stream(request, upload, timeout)
         return self._there.stream(request, upload, timeout)
 
     def act(self, name: str, body: dict[str, Any]) -> Any:  # noqa: ANN401

@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-__all__ = ["CHANGED_ONLY", "IN_PARTS", "MAX_AGE", "etag_of", "kept"]
+__all__ = ["CHANGED_ONLY", "IN_PARTS", "MAX_AGE", "etag_of", "kept", "not_within", "part_of"]
 
 CHANGED_ONLY = {304: "the caller has it already, as the header If-None-Match says"}
 IN_PARTS = CHANGED_ONLY | {206: "the part that the header Range asks for", 416: "there is no such part"}
@@ -63,15 +63,20 @@ def kept(
         return Response(content, media_type=media_type, headers=more)
     more["Accept-Ranges"] = "bytes"
     size = len(content)
-    match _part(request.headers, tag, size):
+    match part_of(request.headers, size, tag):
         case None:
             return Response(content, media_type=media_type, headers=more)
         case (start, end) if start < end:
             more["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
             return Response(memoryview(content)[start:end], 206, more, media_type)
         case _:
-            text = f"Error: Range: '{request.headers['range']}' is not within the {size} bytes"
-            return PlainTextResponse(text, 416, {"Content-Range": f"bytes */{size}"})
+            return not_within(request.headers, size)
+
+
+def not_within(headers: Headers, size: int) -> Response:
+    """Refusal of a range that a content of some bytes has nothing of."""
+    text = f"Error: Range: '{headers['range']}' is not within the {size} bytes"
+    return PlainTextResponse(text, 416, {"Content-Range": f"bytes */{size}"})
 
 
 def _has(headers: Headers, tag: str) -> bool:
@@ -79,8 +84,22 @@ def _has(headers: Headers, tag: str) -> bool:
     return tag in known or "*" in known
 
 
-def _part(headers: Headers, tag: str, size: int) -> tuple[int, int] | None:
-    """First byte and the one behind the last of the range asked for; None for all of it."""
+def part_of(headers: Headers, size: int, tag: str = "") -> tuple[int, int] | None:
+    """Range of a content of some bytes that a request asks for.
+
+    Parameters
+    ----------
+    headers : Headers
+        Of the request.
+    size : int
+    tag : str
+        Entity tag of the content; empty where none is given out.
+
+    Returns
+    -------
+    (start, end) or None
+        First byte and the one behind the last; equal if there are none. None for all of it.
+    """
     found = _RANGE.fullmatch(headers.get("range", ""))
     # Several ranges, and what is none, are answered with the whole; so is a part of another version.
     if found is None or not (found[1] or found[2]) or headers.get("if-range", tag) != tag:

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from specflight.client import Client
+from specflight.errors import ServiceUnavailable
 from specflight.http.parameters import FORM, MULTIPART, Parameters, read_parameters
 from specflight.http.state import Caller, State
 
@@ -112,8 +113,11 @@ async def answer(endpoint: Endpoint[P], request: Request) -> Response:
             clients[0].list_profiles(parameters.profile)
         return endpoint.handler(parameters, Call(request, clients, caller, state))
 
-    # Half as long a way into a thread as that of Starlette's pool, which streams and files use.
-    return await asyncio.get_running_loop().run_in_executor(state.threads, handle)
+    try:
+        # Half as long a way into a thread as that of Starlette's pool, which streams and files use.
+        return await asyncio.get_running_loop().run_in_executor(state.threads, handle)
+    except asyncio.CancelledError:
+        raise ServiceUnavailable("the service is ending, and could not wait for this answer") from None
 
 
 class _Direct(APIRoute):

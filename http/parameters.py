@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from specflight.errors import InvalidRequest, LimitExceeded
 from specflight.flight.protocol import explain_validation
@@ -22,6 +24,15 @@ MULTIPART = "multipart/form-data"
 
 NOT_GIVEN = ("", "None", None)
 """Old clients write the text of Python's None."""
+
+MAX_FIELDS = 1000
+"""Parameters of a request, known or not; as many as Starlette takes in a multipart form."""
+
+MAX_JSON_VALUES = 5_000_000
+"""Values in a JSON body: a million tuples of four. Reading them stops the whole process for a second or two."""
+
+SHORT_BODY = 1 << 16
+"""Bytes of a body that is read as soon as it has come: no others wait for that."""
 
 
 class MissingParameter(InvalidRequest):
@@ -60,13 +71,17 @@ async def read_parameters(request: Request, model: type[P], max_body: int) -> P:
     LimitExceeded
         If the body is too long.
     """
-    given = _once(request.query_params.multi_items())
-    if request.method == "POST":
-        body = await _body_fields(request, max_body)
-        if both := given.keys() & body.keys():
-            raise InvalidRequest(f"{min(both)}: is given twice")
-        given |= body
-    return check_parameters(given, model)
+    body = await _read_body(request, max_body) if request.method == "POST" else b""
+    if len(body) > SHORT_BODY or _kind(request) == MULTIPART:
+        return await run_in_threadpool(_understood, request, body, model)
+    return _understood(request, body, model)
+
+
+def _understood(request: Request, body: bytes, model: type[P]) -> P:
+    items = request.query_params.multi_items()
+    if body:
+        items += _body_items(request, body)
+    return check_parameters(_once(items), model)
 
 
 def check_parameters(given: Mapping[str, Any], model: type[P]) -> P:
@@ -93,29 +108,34 @@ def _names(model: type[Parameters]) -> list[str]:
 
 
 def _once(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    given = dict(items)
-    if len(given) < len(items):
-        names = [name for name, _ in items]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InvalidRequest(f"{twice}: is given twice")
+    if len(items) > MAX_FIELDS:
+        raise LimitExceeded(f"request: has more than {MAX_FIELDS} parameters")
+    given: dict[str, Any] = {}
+    for name, value in items:
+        if name in given:
+            raise InvalidRequest(f"{name}: is given twice")
+        given[name] = value
     return given
 
 
-async def _body_fields(request: Request, max_body: int) -> dict[str, Any]:
-    kind = request.headers.get("content-type", FORM).partition(";")[0].strip().lower()
-    body = await _read_body(request, max_body)
-    if not body:
-        return {}
+def _kind(request: Request) -> str:
+    return request.headers.get("content-type", FORM).partition(";")[0].strip().lower()
+
+
+def _body_items(request: Request, body: bytes) -> list[tuple[str, Any]]:
+    kind = _kind(request)
     if kind == "application/json":
-        return _json_fields(body)
+        return _json_items(body)
     if kind == MULTIPART:
-        return await _multipart_fields(request, body)
+        return asyncio.run(_multipart_items(request, body))
     # Whatever else a body calls itself, old clients and curl -d send forms.
     try:
-        fields = parse_qsl(body.decode(), keep_blank_values=True)
+        text = body.decode()
     except UnicodeDecodeError:
         raise InvalidRequest(f"body: is not text in UTF-8 but {body[:20]!r}") from None
-    return _once(fields)
+    if text.count("&") >= MAX_FIELDS:
+        raise LimitExceeded(f"body: has more than {MAX_FIELDS} parameters")
+    return parse_qsl(text, keep_blank_values=True)
 
 
 async def _read_body(request: Request, max_body: int) -> bytes:
@@ -124,34 +144,40 @@ async def _read_body(request: Request, max_body: int) -> bytes:
     if told.isdecimal() and int(told) > max_body:
         raise too_long
     pieces, size = [], 0
-    async for piece in request.stream():
-        pieces.append(piece)
-        size += len(piece)
-        if size > max_body:
-            raise too_long
+    try:
+        async for piece in request.stream():
+            pieces.append(piece)
+            size += len(piece)
+            if size > max_body:
+                raise too_long
+    except ClientDisconnect:
+        raise InvalidRequest("body: the connection ended before it did") from None
     return b"".join(pieces)
 
 
-def _json_fields(body: bytes) -> dict[str, Any]:
+def _json_items(body: bytes) -> list[tuple[str, Any]]:
+    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_JSON_VALUES:
+        raise LimitExceeded(f"body: has more than {MAX_JSON_VALUES} values")
     try:
         fields = json.loads(body)
+        if b"\\u" in body:  # which can be half of a character, that is in no other text
+            json.dumps(fields, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
         raise InvalidRequest(f"body: {body[:80]!r} is not a JSON object")
-    return fields
+    return list(fields.items())
 
 
-async def _multipart_fields(request: Request, body: bytes) -> dict[str, Any]:
+async def _multipart_items(request: Request, body: bytes) -> list[tuple[str, Any]]:
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": body, "more_body": False}
 
     try:
         async with Request(request.scope, receive).form(max_part_size=len(body)) as form:
-            items = [
+            return [
                 (name, (await value.read()).decode() if isinstance(value, UploadFile) else value)
                 for name, value in form.multi_items()
             ]
     except (UnicodeDecodeError, HTTPException) as error:
         raise InvalidRequest(f"body: is not a form of texts: {error}") from None
-    return _once(items)

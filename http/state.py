@@ -13,6 +13,7 @@ from pathlib import Path
 
 from specflight.client import Client
 from specflight.client._near import Nearby
+from specflight.errors import Unauthenticated
 from specflight.flight.settings import HttpSettings
 from specflight.http.pictures import Pictures
 from specflight.http.subjects import Catalogues
@@ -134,6 +135,8 @@ class State:
         return self._doctor.isAlive()
 
     def _verified(self, token: str) -> _Known:
+        if not (token.isascii() and token.isprintable()):  # which a call of Flight cannot carry
+            raise Unauthenticated(f"token: {token[:12]!a} is not a token of this service")
         with self._lock:
             known = self._known.get(token)
         if known is not None and time.monotonic() < known.until:

@@ -99,7 +99,7 @@ def hello(parameters: Parameters, call: Call) -> Response:
 
 
 def access(parameters: AccessParameters, call: Call) -> Response:
-    """Say whether a file can be read or written: ``True`` or ``False``."""
+    """Say whether a file can be read or written: True or False."""
     try:
         node = call.state.storage.stat(call.caller.name, parameters.name)
     except (NotFound, Forbidden, Unauthenticated):
@@ -108,7 +108,7 @@ def access(parameters: AccessParameters, call: Call) -> Response:
 
 
 def isdir(parameters: Name, call: Call) -> Response:
-    """Say whether a name is of a folder: ``True`` or ``False``."""
+    """Say whether a name is of a folder: True or False."""
     return PlainTextResponse(str(call.state.storage.is_folder(call.caller.name, parameters.name)))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, BinaryIO, Literal
@@ -12,9 +11,10 @@ import anyio
 from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from specflight.errors import InvalidRequest, ServiceUnavailable
+from specflight.http.conditional import not_within, part_of
 from specflight.http.endpoints import ERRORS, token_of
 from specflight.http.state import State
 from specflight.http.storage import NODE, described, opened
@@ -24,7 +24,6 @@ from specflight.http.vos import CHUNK, Storage
 __all__ = ["router"]
 
 BYTES = "application/octet-stream"
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _BINARY = {BYTES: {"schema": {"type": "string", "format": "binary"}}}
 
 router = APIRouter()
@@ -149,32 +148,20 @@ async def _download(request: Request, storage: Storage, caller: str, uri: str) -
         "content-disposition": f"attachment; filename*=UTF-8''{quote(uri.rpartition('/')[2], safe='')}",
         "x-content-type-options": "nosniff",
     }
-    part = _part(request, size)
-    if request.method == "HEAD" or part == (size, size):
-        await run_in_threadpool(file.close)
-        if request.method == "HEAD":
-            return Response(headers=headers | {"content-length": str(size)}, media_type=BYTES)
-        text = f"Error: Range: '{request.headers['range']}' is not within the {size} bytes"
-        return PlainTextResponse(text, 416, {"content-range": f"bytes */{size}"})
+    part = part_of(request.headers, size)
     start, end = part or (0, size)
+    is_head, none = request.method == "HEAD", part is not None and start == end
+    if is_head or none:
+        await run_in_threadpool(file.close)
+        if is_head:
+            return Response(headers=headers | {"content-length": str(size)}, media_type=BYTES)
+        return not_within(request.headers, size)
     answer = Streamed(_pieces(file, start, end), BYTES, file.close, end - start)
     answer.headers.update(headers)
     if part:
         answer.status_code = 206
         answer.headers["content-range"] = f"bytes {start}-{end - 1}/{size}"
     return answer
-
-
-def _part(request: Request, size: int) -> tuple[int, int] | None:
-    """First byte and the one behind the last of the range asked for, both `size` if there are none; None for all."""
-    found = _RANGE.fullmatch(request.headers.get("range", ""))
-    # What several versions of a file are told apart by is not given out, so If-Range can only mean another one.
-    if found is None or "if-range" in request.headers or found[1] == found[2] == "":
-        return None
-    if found[1] == "":
-        return max(0, size - int(found[2])), size
-    start, end = int(found[1]), min(int(found[2] or size) + 1, size)
-    return (start, end) if start < end else (size, size) if start >= size else None
 
 
 def _pieces(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:

@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 START_SECONDS = 120.0
 """A worker may first have to scan an archive or rebuild a sky index."""
 
+STOP_SECONDS = 5.0
+"""Time beyond that of what is in flight after which a process that does not end is killed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Running:
@@ -71,8 +74,8 @@ class _Plan:
 class _Supervisor:
     """Starts processes and replaces those that die."""
 
-    def __init__(self, plans: list[_Plan], shutdown: Callable[[], None]) -> None:
-        self._plans, self._shutdown = plans, shutdown
+    def __init__(self, plans: list[_Plan], shutdown: Callable[[], None], drain_seconds: float) -> None:
+        self._plans, self._shutdown, self._drain_seconds = plans, shutdown, drain_seconds
         self._stopping = threading.Event()
         self.processes: list[BaseProcess] = []
         self._pipes: list[Connection] = []
@@ -127,8 +130,13 @@ class _Supervisor:
         if self._thread.is_alive():
             self._thread.join()
             self._terminate()  # the one that was just being started
+        end = time.monotonic() + self._drain_seconds + STOP_SECONDS
         for process in self.processes:
-            process.join()
+            process.join(max(0.0, end - time.monotonic()))
+            if process.is_alive():
+                log.error("%s does not end and is killed", process.name)
+                process.kill()
+                process.join()
 
     def _terminate(self) -> None:
         for process in self.processes:
@@ -218,9 +226,9 @@ def start(
         plan = HttpPlan(data, endpoints, nearby, secrets.token_bytes(32), metrics)
         https = [_Plan(f"http-{number}", work_http, (listener, plan)) for number in range(settings.http.processes)]
         # Left in the other order: HTTP finishes what it answers while the Flight workers are still there.
-        backs = _Supervisor(flights, shutdown)
+        backs = _Supervisor(flights, shutdown, settings.drain_seconds)
         stack.callback(backs.stop)
-        fronts = _Supervisor(https, shutdown)
+        fronts = _Supervisor(https, shutdown, settings.drain_seconds)
         stack.callback(fronts.stop)
         for supervisor in (backs, fronts):
             supervisor.wait_ready()
