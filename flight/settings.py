@@ -69,7 +69,7 @@ class HttpSettings(BaseModel):
 
     processes: Annotated[int, Field(gt=0)] = Field(default=2, description="processes that answer")
     threads: Annotated[int, Field(gt=0)] = Field(default=32, description="requests that a process answers at one time")
-    max_body: Annotated[int, Field(gt=0)] = Field(default=64 << 20, description="bytes of the body of a request")
+    max_body: Annotated[int, Field(gt=0)] = Field(default=32 << 20, description="bytes of the body of a request")
     flight_seconds: Annotated[float, Field(gt=0)] = Field(
         default=90.0, description="time without a further part of an answer after which a request fails, in seconds"
     )

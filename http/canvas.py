@@ -8,7 +8,6 @@ Positions are in pixels from the upper left corner, x to the right and y downwar
 from __future__ import annotations
 
 import math
-import struct
 import threading
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -17,12 +16,12 @@ from typing import Literal, Protocol
 
 import matplotlib
 import numpy as np
-from isal import isal_zlib
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from specflight.http.curves import Polyline, column_means, column_ranges
+from specflight.http.png import encode_png
 
 __all__ = [
     "THEMES",
@@ -32,7 +31,6 @@ __all__ = [
     "Color",
     "RasterCanvas",
     "Theme",
-    "encode_png",
     "text_parts",
     "text_width",
 ]
@@ -171,25 +169,6 @@ def _lettering(text: str, size: float, upright: bool) -> Image.Image:
         draw.text((round(x), round(ascent + lowered)), part, fill=255, font=font, anchor="ls")
         x += font.getlength(part)
     return mask.transpose(Image.Transpose.ROTATE_90) if upright else mask
-
-
-def encode_png(pixels: NDArray[np.uint8]) -> bytes:
-    """Encode pixels as PNG (ISO/IEC 15948), quickly rather than small.
-
-    Parameters
-    ----------
-    pixels : ndarray of uint8, shape (height, width, 3) or (height, width, 4)
-        RGB or RGBA.
-    """
-    height, width, channels = pixels.shape
-    rows = np.zeros((height, 1 + width * channels), np.uint8)  # each row begins with its filter: none
-    rows[:, 1:] = pixels.reshape(height, -1)
-    header = struct.pack(">IIBBBBB", width, height, 8, {3: 2, 4: 6}[channels], 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", isal_zlib.compress(rows, 1)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", isal_zlib.crc32(data, isal_zlib.crc32(name)))
-        for name, data in chunks
-    )
 
 
 class RasterCanvas:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specflight.errors import InvalidRequest, LimitExceeded
-from specflight.http.canvas import THEMES, RasterCanvas, encode_png
+from specflight.http.canvas import THEMES, RasterCanvas
 from specflight.http.drawing import PreviewOptions, Subject
+from specflight.http.png import encode_png
 from specflight.http.preview import draw_spectrum, trace_of
 
 __all__ = ["MAX_GRID_PIXELS", "draw_grid"]

@@ -14,7 +14,7 @@ from specflight.catalog.identifiers import shown
 from specflight.catalog.idlists import IdList
 from specflight.errors import InvalidRequest, LimitExceeded
 from specflight.flight.requests import SpectraRequest
-from specflight.http.conditional import kept
+from specflight.http.conditional import CHANGED_ONLY, kept
 from specflight.http.drawing import MAX_SMOOTH, SIZES, LineKind, PreviewOptions, vectors_of
 from specflight.http.endpoints import Call, Endpoint
 from specflight.http.gridplot import draw_grid
@@ -126,7 +126,7 @@ class StackParameters(Parameters):
     limits: str = Field(
         default="zscale", description="fluxes that are darkest and brightest: zscale, or two percentiles such as 1,99"
     )
-    format: Literal["png", "numpy"] = Field(
+    format: Literal["png", "npy", "numpy"] = Field(
         default="png",
         validation_alias=AliasChoices("format", "fmt"),
         description="a PNG, or the fluxes as a two-dimensional .npy",
@@ -199,7 +199,7 @@ def stacked(parameters: StackParameters, call: Call) -> Response:
         inverse=parameters.inverse,
         limits=parse_limits(parameters.limits),
         rest_frame=parameters.rest_frame,
-        format=parameters.format,
+        format="png" if parameters.format == "png" else "numpy",
     )
     ids, limit = read_ids(parameters.id_list, call), call.state.settings.max_image_pixels
     media_type, length, body = stacked_image(call.client, parameters.context, ids, options, limit)
@@ -262,8 +262,8 @@ def _pages(call: Call, parameters: GridParameters, ids: IdList, cells: int) -> i
 
 
 ENDPOINTS: tuple[Endpoint[Any], ...] = (
-    Endpoint("/preview", preview, PreviewParameters, _PNG | _SVG),
-    Endpoint("/gridPlot", grid_plot, GridParameters, _PNG),
-    Endpoint("/plotGrid", grid_plot, GridParameters, _PNG),
+    Endpoint("/preview", preview, PreviewParameters, _PNG | _SVG, also=CHANGED_ONLY),
+    Endpoint("/gridPlot", grid_plot, GridParameters, _PNG, also=CHANGED_ONLY),
+    Endpoint("/plotGrid", grid_plot, GridParameters, _PNG, also=CHANGED_ONLY),
     Endpoint("/stackedImage", stacked, StackParameters, _PNG | _NPY),
 )

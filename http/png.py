@@ -14,11 +14,11 @@ import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
-__all__ = ["EncodedRows", "PngWriter", "encode_rows"]
+__all__ = ["EncodedRows", "PngWriter", "encode_png", "encode_rows"]
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-COLOUR_TYPES = {1: 0, 4: 6}
-"""Greyscale, and truecolour with alpha, by number of channels."""
+COLOUR_TYPES = {1: 0, 3: 2, 4: 6}
+"""Greyscale, truecolour, and that with alpha, by number of channels."""
 
 NO_FILTER, SUB, UP = 0, 1, 2
 LEVEL = 1
@@ -55,7 +55,7 @@ def encode_rows(pixels: NDArray[np.uint8], repeat: int = 1) -> EncodedRows:
 
     Parameters
     ----------
-    pixels : ndarray of uint8, shape (n, width) or (n, width, 4)
+    pixels : ndarray of uint8, shape (n, width), (n, width, 3) or (n, width, 4)
         Grey levels, or red, green, blue and alpha.
     repeat : int
         How many times each row stands in the image.
@@ -84,8 +84,8 @@ class PngWriter:
     ----------
     width, height : int
         In pixels.
-    channels : {1, 4}
-        Grey levels, or red, green, blue and alpha; 8 bits each.
+    channels : {1, 3, 4}
+        Grey levels; red, green and blue; or these and alpha; 8 bits each.
     """
 
     def __init__(self, width: int, height: int, channels: int) -> None:
@@ -114,6 +114,13 @@ class PngWriter:
         if self._missing:
             raise ValueError(f"height: {self._missing} rows of the image are missing")
         return _chunk(b"IDAT", LAST_BLOCK + struct.pack(">I", self._adler)) + _chunk(b"IEND", b"")
+
+
+def encode_png(pixels: NDArray[np.uint8]) -> bytes:
+    """Whole PNG image of some pixels, see `encode_rows`."""
+    height, width = pixels.shape[:2]
+    writer = PngWriter(width, height, 1 if pixels.ndim == 2 else pixels.shape[2])
+    return writer.begin() + writer.append(encode_rows(pixels)) + writer.end()
 
 
 def _chunk(name: bytes, data: bytes) -> bytes:

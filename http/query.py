@@ -16,15 +16,15 @@ from pydantic import AliasChoices, BeforeValidator, Field, WithJsonSchema
 from starlette.responses import PlainTextResponse, Response
 
 from specflight.catalog.identifiers import unpack_specobjid
-from specflight.catalog.idlists import read_id_list
+from specflight.catalog.idlists import IdList, read_id_list
 from specflight.client import Client
 from specflight.client._arguments import column_names, region
 from specflight.client._catalogue import checked
 from specflight.client._transport import Stream
-from specflight.errors import InvalidRequest, UnknownSpectrum
-from specflight.flight.protocol import CATALOGUE_ID
-from specflight.flight.requests import Frame, MatchRequest, QueryRequest
-from specflight.http.endpoints import Call, Endpoint
+from specflight.errors import InvalidRequest, NotFound, UnknownSpectrum
+from specflight.flight.protocol import CATALOGUE_ID, describe
+from specflight.flight.requests import Frame, MatchRequest, QueryRequest, SpectraRequest
+from specflight.http.endpoints import OLD_CLIENT, Call, Endpoint
 from specflight.http.parameters import MissingParameter, Parameters
 from specflight.http.streamed import Streamed
 from specflight.http.tables import FORMATS, Pieces, choose_format
@@ -33,6 +33,8 @@ __all__ = ["ENDPOINTS", "QueryParameters", "query"]
 
 TUPLE = ("plate", "mjd", "fiberid", "run2d")
 """Columns that the name ``tuple`` stands for."""
+
+ALL_SPECTRA = "specobjall"
 
 WHOLE = 1 << 20
 """Bytes up to which an answer is sent as one, with its length."""
@@ -116,13 +118,17 @@ def query(parameters: QueryParameters, call: Call) -> Response:
     The answer is a table: CSV with a header, or JSON (an object of columns and rows, where integers of 64 bits, such as
     specobjid, are strings), an Arrow IPC stream, Parquet, or VOTable (where unsigned integers of 64 bits are texts).
     Floats read back to the same bits. What was found is never cut silently: more rows than the service's limit are
-    an error.
+    an error. The row of an id that the context's default catalogue lacks is looked for among all observations, in other
+    releases too where the context may look there.
 
     Parameters
     ----------
     parameters : QueryParameters
     call : Call
     """
+    if parameters.id is not None and OLD_CLIENT in call.request.headers:
+        # It names the default catalogue of whichever context it was set to last.
+        parameters = parameters.model_copy(update={"catalog": None})
     chosen = choose_format(parameters.format, call.request.headers.get("accept"))
     stream = _find(parameters, call.client)
     pieces = chosen.write(stream)
@@ -171,9 +177,9 @@ def _find(parameters: QueryParameters, client: Client) -> Stream:
 
 
 def _rows(parameters: QueryParameters, client: Client, names: Sequence[str]) -> Stream:
-    common = {"context": parameters.context, "catalog": parameters.catalog}
     if parameters.id is not None:
-        return _one(parameters, client, common | {"columns": names})
+        return _one(parameters, client, names)
+    common = {"context": parameters.context, "catalog": parameters.catalog}
     known = CATALOGUE_ID in (name.lower() for name in names)
     columns = [*([] if known else [CATALOGUE_ID]), *names]
     return client.stream(checked(QueryRequest, common | {"columns": columns} | _selection(parameters)))
@@ -188,7 +194,7 @@ def _selection(parameters: QueryParameters) -> dict[str, Any]:
     return asked | region((), given) | {"where": parameters.cond}
 
 
-def _one(parameters: QueryParameters, client: Client, common: dict[str, Any]) -> Stream:
+def _one(parameters: QueryParameters, client: Client, names: Sequence[str]) -> Stream:
     """Rows of one spectrum."""
     told = parameters.model_fields_set & {"cond", "ra", "dec", "size", "region", "box", "order_by", "limit", "offset"}
     if told:
@@ -196,16 +202,38 @@ def _one(parameters: QueryParameters, client: Client, common: dict[str, Any]) ->
     ids = read_id_list(parameters.id)
     if len(ids) != 1 or ids.patterns or not (ids.plain or ids.pattern(0).one):
         raise InvalidRequest(f"id: '{parameters.id}' is not one spectrum; ask for several by cond, specobjid IN (...)")
+    common = {"context": parameters.context, "catalog": parameters.catalog, "columns": names}
+    try:
+        return _there(_rows_of(client, ids, common), parameters)
+    except UnknownSpectrum:
+        if parameters.catalog is not None:
+            raise
+        for release in _releases(client, parameters.context, ids):
+            with suppress(NotFound, InvalidRequest):  # it may lack the catalogue, or a column
+                return _there(_rows_of(client, ids, common | {"context": release, "catalog": ALL_SPECTRA}), parameters)
+        raise
+
+
+def _rows_of(client: Client, ids: IdList, common: dict[str, Any]) -> Stream:
+    """Rows of the one spectrum of a list in a catalogue; none if it is not there."""
     first, last = int(ids.first[0]), int(ids.last[0])
     if first != last:
         where = f"specobjid BETWEEN {first} AND {last}"
-        return _there(client.stream(checked(QueryRequest, common | {"where": where})), parameters)
+        return client.stream(checked(QueryRequest, common | {"where": where}))
     # By the index of identifiers: a condition would look at all rows.
     match = client.stream(checked(MatchRequest, common | {"ids": [first], "missing": "skip"}))
     place = len(match.schema) - len(common["columns"])
     schema = pa.schema(list(match.schema)[place:])
-    rows = (pa.record_batch(batch.columns[place:], schema=schema) for batch in match.batches)
-    return _there(Stream(schema, rows), parameters)
+    return Stream(schema, (pa.record_batch(batch.columns[place:], schema=schema) for batch in match.batches))
+
+
+def _releases(client: Client, context: str, ids: IdList) -> Sequence[str]:
+    """Contexts that have the one spectrum of a list."""
+    with suppress(UnknownSpectrum):
+        found = client.stream(SpectraRequest(context=context, ids=ids.to_wire(), columns=("flux",)))
+        releases: Sequence[str] = describe(found.schema).get("found_in", (context,))
+        return releases
+    return ()
 
 
 def _there(stream: Stream, parameters: QueryParameters) -> Stream:

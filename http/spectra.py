@@ -9,6 +9,7 @@ from pydantic import AliasChoices, Field
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from specflight.client._transport import Stream
 from specflight.errors import InvalidRequest
 from specflight.flight.protocol import VECTORS
 from specflight.http.askedspectra import Asked, Batches, limits_of
@@ -101,9 +102,9 @@ def get_spec(parameters: SpectraParameters, call: Call) -> Response:
         case "fits":
             return _original(asked, call.request)
         case _:
-            media_type, encode = FORMATS[kind]
+            media_type, write = FORMATS[kind]
             found = _begun(asked.stream("columns"))
-            return Streamed(encode(found.schema, found), media_type, found.close)
+            return Streamed(write(Stream(found.schema, found)), media_type, found.close)
 
 
 def _kind(name: str, request: Request) -> str:

@@ -15,8 +15,9 @@ from specflight.catalog.idlists import IdList
 from specflight.client import Client
 from specflight.client._transport import Stream
 from specflight.errors import InvalidRequest
-from specflight.flight.protocol import CATALOGUE_ID, PIXEL
+from specflight.flight.protocol import CATALOGUE_ID, PIXEL, describe
 from specflight.flight.requests import SpectraRequest
+from specflight.http.subjects import Catalogues, read_redshifts
 
 __all__ = ["FluxRows", "aligned_rows", "name_spectra", "rest_frame_rows", "sample_fluxes", "unaligned_rows"]
 
@@ -24,7 +25,6 @@ SAMPLE = 256
 """Spectra that tell the limits of an image: as many as travel in one call."""
 
 FLUX = ("flux",)
-ALL_SPECTRA = "specobjall"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,11 @@ class FluxRows:
     width: int
     blocks: Iterator[NDArray[np.float32]]
     _stream: Stream
+
+    @property
+    def found_in(self) -> tuple[str, ...]:
+        """Contexts that the spectra come from, where the one asked for does not have all of them."""
+        return tuple(describe(self._stream.schema).get("found_in", ()))
 
     def close(self) -> None:
         """Tell the server that nobody reads on."""
@@ -144,7 +149,7 @@ def rest_frame_rows(client: Client, context: str, ids: NDArray[np.uint64], order
     """
     rows = aligned_rows(client, context, ids[order])
     try:
-        redshifts = _redshifts(client, context, ids)[order]
+        redshifts = _redshifts(client, (context, *rows.found_in), ids)[order]
     except BaseException:
         rows.close()
         raise
@@ -164,21 +169,15 @@ def rest_frame_rows(client: Client, context: str, ids: NDArray[np.uint64], order
     return replace(rows, width=width, blocks=blocks())
 
 
-def _redshifts(client: Client, context: str, ids: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Redshift of each spectrum: of the context's default catalogue, else of that of every observation."""
-    told = client.list_contexts(context)["redshift"]
-    redshifts = np.full(len(ids), np.nan)
-    unknown = np.arange(len(ids))
-    for catalog, column in ((None, told), (ALL_SPECTRA, "z")):
-        found = client.match(ids=ids[unknown], fields=[column], catalog=catalog, context=context)
-        redshifts[unknown[found["row"].to_numpy()]] = found[column].cast(pa.float64()).to_numpy()
-        unknown = np.flatnonzero(~((redshifts > -1) & (redshifts < np.inf)))
-        if not len(unknown):
-            return redshifts
-    raise InvalidRequest(
-        f"rest_frame: {len(unknown)} of {len(ids)} spectra have no redshift in the catalogue, "
-        f"the first is {ids[unknown[0]]}"
-    )
+def _redshifts(client: Client, contexts: tuple[str, ...], ids: NDArray[np.uint64]) -> NDArray[np.float64]:
+    redshifts = read_redshifts(client, Catalogues(), contexts, ids)
+    unknown = np.flatnonzero(np.isnan(redshifts))
+    if len(unknown):
+        raise InvalidRequest(
+            f"rest_frame: {len(unknown)} of {len(ids)} spectra have no redshift in the catalogue, "
+            f"the first is {ids[unknown[0]]}"
+        )
+    return redshifts
 
 
 def _started(stream: Stream) -> Iterator[pa.RecordBatch]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,9 @@ from specflight.flight.protocol import CATALOGUE_ID, STATUS_OK, VECTORS, describ
 from specflight.flight.requests import MatchRequest, SpectraRequest
 from specflight.http.drawing import Subject
 
-__all__ = ["Catalogues", "Observed", "read_observed"]
+__all__ = ["Catalogues", "Observed", "read_observed", "read_redshifts"]
+
+PRIMARY, ALL_SPECTRA = "specobj", "specobjall"
 
 KNOWN_SECONDS = 10.0
 """Time for which the columns of a context's catalogue are taken for granted."""
@@ -68,14 +70,14 @@ class _Catalogue:
 
 
 class Catalogues:
-    """Which catalogue of a context tells of its spectra; known for a short time, as contexts change with an ingest."""
+    """Which catalogues of a context tell of its spectra; known for a short time, as contexts change with an ingest."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[float, _Catalogue | None]] = {}
+        self._known: dict[str, tuple[float, tuple[_Catalogue, ...]]] = {}
         self._lock = threading.Lock()
 
-    def of(self, client: Client, context: str) -> _Catalogue | None:
-        """Catalogue of a context, or None if it has none with redshifts or classes by specobjid.
+    def of(self, client: Client, context: str) -> tuple[_Catalogue, ...]:
+        """Catalogues of a context with redshifts or classes by specobjid; the first that has a spectrum counts.
 
         Raises
         ------
@@ -84,28 +86,38 @@ class Catalogues:
         """
         now = time.monotonic()
         with self._lock:
-            until, known = self._known.get(context, (0.0, None))
+            until, known = self._known.get(context, (0.0, ()))
         if now < until:
             return known
-        found = _find_catalogue(client, context)
+        found = _find_catalogues(client, context)
         with self._lock:
             self._known[context] = now + KNOWN_SECONDS, found
         return found
 
+    def among(self, client: Client, contexts: Iterable[str]) -> Iterator[tuple[str, _Catalogue]]:
+        """Contexts and their catalogues, one after the other."""
+        for context in contexts:
+            for catalogue in self.of(client, context):
+                yield context, catalogue
 
-def _find_catalogue(client: Client, context: str) -> _Catalogue | None:
+
+def _find_catalogues(client: Client, context: str) -> tuple[_Catalogue, ...]:
     about = client.list_contexts(context)
-    default = str(about["catalog"])
-    # Catalogues of all observations come first: those of the primary ones lack the others.
-    for name in (f"{default.rpartition('.')[0]}.specobjall", default):
+    default, told = str(about["catalog"]), about["redshift"].lower()
+    schema, _, table = default.rpartition(".")
+    # Where a better redshift is not known, that of the pipeline is.
+    other = (told,) if table == PRIMARY else (told, "z")
+    found = []
+    for name, redshifts in ((default, (told,)), (f"{schema}.{ALL_SPECTRA}", other)):
         there = _columns(client, context, name)
         if not {CATALOGUE_ID, about["id_main"].lower()} & there:
             continue
-        wanted = (about["redshift"].lower(), "class", "subclass")
-        redshift, kind, subclass = (column if column in there else None for column in wanted)
+        redshift = next((column for column in redshifts if column in there), None)
+        kind, subclass = (column if column in there else None for column in ("class", "subclass"))
         if redshift or kind:
-            return _Catalogue(name, redshift, kind, subclass)
-    return None
+            found.append(_Catalogue(name, redshift, kind, subclass))
+    # The primary observations are among all of them.
+    return tuple(found[-1:] if table == PRIMARY else found)
 
 
 def _columns(client: Client, context: str, catalogue: str) -> set[str]:
@@ -160,10 +172,10 @@ def read_observed(
     wanted: list[int] = ids.first[start : start + most].tolist()
     if not wanted:
         return []
-    catalogue = catalogues.of(client, context)
-    found = {} if catalogue is None else _matched(client, catalogue, context, wanted, vectors)
+    known = catalogues.of(client, context)
+    found = _matched(client, known[0], context, wanted, vectors) if known else {}
     left = [specobjid for row, specobjid in enumerate(wanted) if row not in found]
-    # The catalogue does not have these: they are of another release, or nowhere.
+    # The first catalogue does not have these: they are in the next, of another release, or nowhere.
     others = iter(_observed(client, catalogues, context, left, vectors, 0, len(left)) if left else ())
     return [found[row] if row in found else next(others) for row in range(len(wanted))]
 
@@ -227,17 +239,50 @@ def _subjects(
 ) -> dict[int | None, Subject]:
     """What the catalogues of some contexts say of spectra; the first that knows one counts."""
     found: dict[int | None, Subject] = {}
-    for context in contexts:
+    for context, catalogue in catalogues.among(client, contexts):
         left = [specobjid for specobjid in specobjids if specobjid not in found]
-        catalogue = catalogues.of(client, context) if left else None
-        if catalogue is None:
-            continue
+        if not left:
+            break
         request = MatchRequest(context=context, catalog=catalogue.name, ids=left, columns=catalogue.columns)
         for batch in client.stream(request).batches:
             for status, subject in zip(batch["status"].to_pylist(), catalogue.subjects(batch), strict=True):
                 if status == STATUS_OK:
                     found.setdefault(subject.specobjid, subject)
     return found
+
+
+def read_redshifts(
+    client: Client, catalogues: Catalogues, contexts: Iterable[str], ids: NDArray[np.uint64]
+) -> NDArray[np.float64]:
+    """Redshifts of many spectra.
+
+    Parameters
+    ----------
+    client : Client
+    catalogues : Catalogues
+    contexts : iterable of str
+        In whose catalogues to look; the first that has a redshift counts.
+    ids : ndarray of uint64, shape (n,)
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        NaN where none is known, or what is there is no redshift.
+    """
+    redshifts = np.full(len(ids), np.nan)
+    for context, catalogue in catalogues.among(client, contexts):
+        left = np.flatnonzero(np.isnan(redshifts))
+        if not len(left):
+            break
+        if catalogue.redshift is None:
+            continue
+        found = client.match(
+            ids=ids[left], fields=[catalogue.redshift], catalog=catalogue.name, context=context, missing="skip"
+        )
+        z = found[catalogue.redshift].cast(pa.float64()).to_numpy()
+        good = (z > -1) & (z < np.inf)
+        redshifts[left[found["row"].to_numpy()[good]]] = z[good]
+    return redshifts
 
 
 def _number(value: object) -> float | None:

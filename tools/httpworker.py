@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import resource
 import socket
 import threading
 from collections.abc import Iterator
@@ -69,8 +68,6 @@ def work_http(pipe: Connection, listener: socket.socket, plan: HttpPlan) -> None
     plan : HttpPlan
     """
     stop = prepare_process()
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # for connections, and part files that are mapped
     _forget_the_dead(plan.metrics)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # it has its own words for starting and stopping
     # Before prometheus_client is imported: it decides then where it counts.

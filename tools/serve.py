@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 START_SECONDS = 120.0
 """A worker may first have to scan an archive or rebuild a sky index."""
 
+SIGNAL_SECONDS = 0.5
+"""Time in which whoever stops the workers tells this process, too."""
+
 STOP_SECONDS = 5.0
 """Time beyond that of what is in flight after which a process that does not end is killed."""
 
@@ -74,8 +77,8 @@ class _Plan:
 class _Supervisor:
     """Starts processes and replaces those that die."""
 
-    def __init__(self, plans: list[_Plan], shutdown: Callable[[], None], drain_seconds: float) -> None:
-        self._plans, self._shutdown, self._drain_seconds = plans, shutdown, drain_seconds
+    def __init__(self, plans: list[_Plan], shutdown: Callable[[], None]) -> None:
+        self._plans, self._shutdown = plans, shutdown
         self._stopping = threading.Event()
         self.processes: list[BaseProcess] = []
         self._pipes: list[Connection] = []
@@ -101,7 +104,8 @@ class _Supervisor:
             connection.wait([*(process.sentinel for process in self.processes), *self._pipes], timeout=1.0)
             for number, process in enumerate(self.processes):
                 self._listen(number)
-                if process.is_alive() or self._stopping.is_set():
+                # A signal may have reached all of them, and this process last.
+                if process.is_alive() or self._stopping.wait(SIGNAL_SECONDS if process.exitcode == 0 else 0.0):
                     continue
                 log.error("%s ended with status %s; starting another", process.name, process.exitcode)
                 started = time.monotonic()
@@ -123,14 +127,14 @@ class _Supervisor:
         """Process ids now."""
         return [process.pid for process in self.processes if process.pid is not None]
 
-    def stop(self) -> None:
-        """End all processes when they have finished what is in flight."""
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """End all processes when they have finished what is in flight, for which they have some seconds at most."""
         self._stopping.set()
         self._terminate()
         if self._thread.is_alive():
             self._thread.join()
             self._terminate()  # the one that was just being started
-        end = time.monotonic() + self._drain_seconds + STOP_SECONDS
+        end = time.monotonic() + seconds
         for process in self.processes:
             process.join(max(0.0, end - time.monotonic()))
             if process.is_alive():
@@ -175,6 +179,13 @@ def _ports(host: str, first: int, count: int) -> list[int]:
         wanted = range(first, first + count) if first else [0] * count
         sockets = [stack.enter_context(_listen("flight-port", host, port)) for port in wanted]
         return [taken.getsockname()[1] for taken in sockets]
+
+
+def _stop_in_order(fronts: _Supervisor, backs: _Supervisor, drain_seconds: float) -> None:
+    """End HTTP while the Flight workers that it asks are still there, then these."""
+    end = time.monotonic() + drain_seconds
+    fronts.stop(drain_seconds + STOP_SECONDS)
+    backs.stop(max(0.0, end - time.monotonic()) + STOP_SECONDS)
 
 
 @contextlib.contextmanager
@@ -225,11 +236,10 @@ def start(
         flights = [_Plan(f"flight-{number}", work, (data, host, port, endpoints)) for number, port in enumerate(ports)]
         plan = HttpPlan(data, endpoints, nearby, secrets.token_bytes(32), metrics)
         https = [_Plan(f"http-{number}", work_http, (listener, plan)) for number in range(settings.http.processes)]
-        # Left in the other order: HTTP finishes what it answers while the Flight workers are still there.
-        backs = _Supervisor(flights, shutdown, settings.drain_seconds)
+        backs = _Supervisor(flights, shutdown)
         stack.callback(backs.stop)
-        fronts = _Supervisor(https, shutdown, settings.drain_seconds)
-        stack.callback(fronts.stop)
+        fronts = _Supervisor(https, shutdown)
+        stack.callback(_stop_in_order, fronts, backs, settings.drain_seconds)
         for supervisor in (backs, fronts):
             supervisor.wait_ready()
         yield Running(endpoints, f"http://{shown}:{listener.getsockname()[1]}", backs, fronts)

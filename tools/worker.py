@@ -50,8 +50,6 @@ def work(pipe: Connection, data: Path, host: str, port: int, endpoints: tuple[st
         Locations of all workers.
     """
     stop = prepare_process()
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a mapped part file holds a descriptor
     # Here, so that the parent, which imports this module to start it, does not load the server's packages.
     try:
         from specflight.flight.actions import Host
@@ -83,7 +81,7 @@ def work(pipe: Connection, data: Path, host: str, port: int, endpoints: tuple[st
 
 
 def prepare_process() -> threading.Event:
-    """Set up logging and signals of a process of the service.
+    """Set up logging, signals and limits of a process of the service.
 
     Returns
     -------
@@ -93,6 +91,8 @@ def prepare_process() -> threading.Event:
     # Flight puts Python's traceback into the text of an error; strangers need no source paths.
     sys.tracebacklimit = 0
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a connection, and a mapped part file, hold a descriptor
     stop = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: stop.set())

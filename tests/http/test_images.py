@@ -19,6 +19,7 @@ from specflight.client import Client
 from specflight.flight.settings import HttpSettings
 from specflight.http.drawing import PreviewOptions, Subject, vectors_of
 from specflight.http.gridplot import draw_grid
+from specflight.http.images import ENDPOINTS
 from specflight.http.preview import draw_preview
 from specflight.tools.serve import Running
 
@@ -370,6 +371,7 @@ def test_a_picture_is_asked_for_again_only_if_it_changed(pictures: Pictures, ids
     assert pictures.http.get(url, headers={"If-None-Match": '"x"'}).content == known.content
     assert pictures.get("/preview", id=ids[0], theme="dark").headers["etag"] != tag
     assert "etag" not in pictures.post("/preview", id=ids[0]).headers
+    assert [304 in endpoint.also for endpoint in ENDPOINTS] == [True, True, True, False]
 
 
 def test_a_picture_is_drawn_once_for_all_who_ask_for_it(app: App, strict: Pictures, ids: list[int]) -> None:

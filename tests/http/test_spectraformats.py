@@ -61,6 +61,9 @@ def test_csv_has_a_row_for_each_pixel_and_every_bit(
     for name in NAMES:
         values = np.concatenate([vectors[name] for vectors in expected])
         assert np.array(columns[name], values.dtype).tobytes() == values.tobytes()
+    # A column of whole numbers is not one of integers.
+    padded = answered(web, ids[0], format="csv", values="flux,and_mask", w0=3.0, w1=4.2).text.splitlines()
+    assert padded[1] == f"{ids[0]},0.0,0"
     some = answered(web, ids[0], format="csv", values="model,flux", cutout="6500-6600").text.splitlines()
     assert some[0] == "specobjid,model,flux"
     assert len(some) == 1 + len(arrays(answered(web, ids[0], cutout="6500-6600")))
