@@ -30,7 +30,7 @@ from specflight.tools.rawflight import RawClient, raw_server
 from specflight.tools.serve import start
 from specflight.tools.simulate import simulate
 
-__all__ = ["GROUPS", "Report", "bench", "show"]
+__all__ = ["GROUPS", "Figure", "Report", "bench", "show"]
 
 GROUPS = RACES | {"http": bench_http}
 """What can be measured, by the name that ``--only`` takes."""

@@ -21,7 +21,7 @@ from typing import Any
 from specflight.errors import ServiceUnavailable
 from specflight.flight.settings import load_settings
 from specflight.tools.httpworker import HttpPlan, work_http
-from specflight.tools.worker import SHUTDOWN, work
+from specflight.tools.worker import SHUTDOWN, Stop, work
 
 __all__ = ["Running", "serve", "start", "stop_event"]
 
@@ -256,9 +256,9 @@ def serve(data: Path, host: str, flight_port: int, http_port: int, workers: int)
         stop.wait()
 
 
-def stop_event() -> threading.Event:
-    """An event that SIGTERM and Ctrl-C set."""
-    stop = threading.Event()
+def stop_event() -> Stop:
+    """What SIGTERM and Ctrl-C set."""
+    stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, stop.set)
     return stop

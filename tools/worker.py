@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import resource
+import select
 import signal
 import sys
 import threading
@@ -18,7 +20,7 @@ from specflight.errors import SpecflightError
 if TYPE_CHECKING:
     from specflight.flight.service import Service
 
-__all__ = ["SHUTDOWN", "prepare_process", "work"]
+__all__ = ["SHUTDOWN", "Stop", "prepare_process", "work"]
 
 SHUTDOWN = "shutdown"
 
@@ -80,12 +82,29 @@ def work(pipe: Connection, data: Path, host: str, port: int, endpoints: tuple[st
         os._exit(0)
 
 
-def prepare_process() -> threading.Event:
+class Stop:
+    """Something to wait for that a signal handler may set: unlike an Event it has no lock, which might be held then."""
+
+    def __init__(self) -> None:
+        self._waiting, self._telling = os.pipe()
+        os.set_blocking(self._telling, False)
+
+    def set(self, *_: object) -> None:
+        """Let all go on who wait, now and later."""
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._telling, b"x")
+
+    def wait(self) -> None:
+        """Wait until it is set."""
+        select.select([self._waiting], [], [])
+
+
+def prepare_process() -> Stop:
     """Set up logging, signals and limits of a process of the service.
 
     Returns
     -------
-    threading.Event
+    Stop
         Set when SIGTERM comes or the parent is gone.
     """
     # Flight puts Python's traceback into the text of an error; strangers need no source paths.
@@ -93,9 +112,9 @@ def prepare_process() -> threading.Event:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a connection, and a mapped part file, hold a descriptor
-    stop = threading.Event()
+    stop = Stop()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGTERM, stop.set)
     parent = parent_process()
     assert parent is not None
     sentinel = parent.sentinel

@@ -360,7 +360,7 @@ def test_a_server_gone_for_good_in_the_middle_of_a_stream_is_told_in_bounded_tim
         stream = client.iterSpec(many)
         next(stream)
         # Who is stopped before it is killed leaves a supervisor that starts no other one.
-        running._supervisor._stopping.set()
+        running._flights._stopping.set()
         os.kill(running.worker_pids[0], signal.SIGKILL)
         started = time.monotonic()
         with pytest.raises(ServiceUnavailable, match=running.flight[0]):

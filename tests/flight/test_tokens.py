@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow.flight as fl
@@ -151,7 +151,7 @@ def test_flight_knows_the_caller_by_either_header(calls: fl.FlightClient, served
 def test_a_forged_token_is_refused_by_every_call_of_flight(calls: fl.FlightClient, served_key: TokenKey) -> None:
     options = fl.FlightCallOptions(headers=[(b"authorization", b"Bearer " + served_key.issue("alice").encode()[:-8])])
     descriptor = fl.FlightDescriptor.for_command(b'{"what": "query", "limit": 1}')
-    attempts = {
+    attempts: dict[str, Callable[[], object]] = {
         "action": lambda: list(calls.do_action(fl.Action("health", b""), options)),
         "get": lambda: calls.do_get(fl.Ticket(b'{"what": "query", "where": "z > 0 limit 1"}'), options).read_all(),
         "info": lambda: calls.get_flight_info(descriptor, options),
