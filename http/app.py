@@ -99,30 +99,27 @@ class _BothPlaces:
 def _add_own(router: APIRouter, state: State, metrics: Metrics) -> None:
     """Endpoints without parameters."""
 
-    @router.get("/", response_class=PlainTextResponse)
+    @router.get("/", response_class=PlainTextResponse, summary="Say that the service is there")
     async def hello() -> str:
-        """Say that the service is there."""
         return HELLO
 
-    @router.get("/ping", response_class=PlainTextResponse)
+    @router.get("/ping", response_class=PlainTextResponse, summary="Answer without asking anyone")
     async def ping() -> str:
-        """Answer without asking anyone."""
         return "OK"
 
-    @router.get("/flight")
+    @router.get("/flight", summary="Say where the Flight servers are")
     async def flight() -> Flight:
-        """Say where the Flight servers are."""
         return Flight(endpoints=list(state.endpoints))
 
-    @router.get("/healthz", response_model=Health, responses={503: {"model": Health}})
+    @router.get(
+        "/healthz", response_model=Health, responses={503: {"model": Health}}, summary="Ask a Flight server how it is"
+    )
     async def healthz() -> JSONResponse:
-        """Ask a Flight server how it is."""
         alive = await run_in_threadpool(state.alive)
         return JSONResponse({"status": "ok" if alive else "down"}, status_code=200 if alive else 503)
 
-    @router.get("/metrics", response_class=PlainTextResponse)
+    @router.get("/metrics", response_class=PlainTextResponse, summary="Tell what was counted, for Prometheus")
     async def told() -> Response:
-        """Tell what was counted, for Prometheus."""
         return metrics.response()
 
 

@@ -115,9 +115,12 @@ async def answer(endpoint: Endpoint[P], request: Request) -> Response:
 
     try:
         # Half as long a way into a thread as that of Starlette's pool, which streams and files use.
-        return await asyncio.get_running_loop().run_in_executor(state.threads, handle)
+        answered = await asyncio.get_running_loop().run_in_executor(state.threads, handle)
     except asyncio.CancelledError:
         raise ServiceUnavailable("the service is ending, and could not wait for this answer") from None
+    if token:  # what is told to one caller is not kept for others on the way
+        answered.headers.setdefault("cache-control", "private, no-store")
+    return answered
 
 
 class _Direct(APIRoute):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import httpx
 import pytest
@@ -9,6 +10,7 @@ from fixtures_http import Scratch, wait_for
 
 import specflight
 from specflight.client import Client
+from specflight.flight.tokens import TokenKey
 from specflight.http.app import ENDPOINTS
 from specflight.tools.serve import Running
 
@@ -68,3 +70,15 @@ def test_health_follows_the_flight_server(scratch: Scratch) -> None:
     finally:
         os.kill(worker, signal.SIGCONT)
     wait_for(lambda: scratch.web.get("/healthz").status_code == 200, seconds=20)
+
+
+def test_what_is_told_to_one_caller_is_not_kept_for_others(web: httpx.Client, sim_served: Path) -> None:
+    headers = {"X-DL-AuthToken": TokenKey(sim_served).issue("alice")}
+    assert web.get("/storage/ls", headers=headers).headers["cache-control"] == "private, no-store"
+    assert "cache-control" not in web.get("/contexts").headers
+
+
+def test_operations_have_names_that_say_what_they_do(web: httpx.Client) -> None:
+    paths = web.get("/openapi.json").json()["paths"]
+    assert paths["/healthz"]["get"]["summary"] == "Ask a Flight server how it is"
+    assert paths["/getSpec"]["post"]["summary"] == "Spectra of a list, in its order."
