@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from specflight.tools.cli import app
 
 COMMAND = [str(Path(sysconfig.get_path("scripts")) / "specflight")]
-COMMANDS = {"ingest", "serve", "demo", "check", "bench"}
+COMMANDS = {"ingest", "serve", "token", "demo", "check", "conformance", "bench"}
 
 
 def run(*arguments: str) -> tuple[int, str]:
