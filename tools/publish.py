@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,10 @@ from specflight.errors import DamagedData, InvalidRequest, SpecflightError
 from specflight.flight.datadir import ContextDirectory, DataFile, Manifest, TableEntry, sync
 
 __all__ = ["clean", "drop_if_empty", "locked", "publish_tables", "table_entry", "writing"]
+
+
+PATIENCE = 2.0
+"""Seconds in which the workers of an ingest that was killed notice it and let go of the lock."""
 
 
 @contextmanager
@@ -40,6 +45,19 @@ def writing(data: Path) -> Iterator[None]:
         raise DamagedData(f"data: {data} cannot be written: {reason}{where}") from error
 
 
+def _take(handle: int) -> None:
+    """Lock a file; BlockingIOError if somebody else goes on holding it."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+
+
 @contextmanager
 def locked(directory: ContextDirectory) -> Iterator[None]:
     """Make the folder of a context and keep other ingests out of it.
@@ -53,7 +71,7 @@ def locked(directory: ContextDirectory) -> Iterator[None]:
     handle = os.open(directory.root, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(handle)
             # another ingest may have dropped the folder since it was opened
             held = os.path.samestat(os.fstat(handle), directory.root.stat())
         except (BlockingIOError, FileNotFoundError):
