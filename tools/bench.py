@@ -24,8 +24,8 @@ from specflight.flight.store import read_index
 from specflight.tools.benchcatalog import bench_catalogue
 from specflight.tools.benchhttp import bench_http
 from specflight.tools.benchraces import GROUPS as RACES
-from specflight.tools.benchraces import Figure, Setting
 from specflight.tools.ingest import ingest
+from specflight.tools.race import Figure, Setting
 from specflight.tools.rawflight import RawClient, raw_server
 from specflight.tools.serve import start
 from specflight.tools.simulate import simulate

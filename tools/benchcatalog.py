@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from specflight.catalog.guard import QueryLimits, guard_where
-from specflight.tools.benchraces import Figure
 from specflight.tools.benchsides import FIVE, TABLE, Sides, Way, found_rows, sides
 from specflight.tools.postgres import Postgres
+from specflight.tools.race import Figure
 from specflight.tools.simcatalog import offset, simulate_catalogue
 
 __all__ = ["bench_catalogue"]

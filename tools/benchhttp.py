@@ -23,7 +23,7 @@ from urllib.parse import urlencode, urlsplit
 import numpy as np
 
 from specflight.errors import DamagedData
-from specflight.tools.benchraces import Figure, Setting, Way, race, timed
+from specflight.tools.race import Figure, Setting, Way, race, timed
 
 __all__ = ["bench_http"]
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from specflight.client import Client
 from specflight.errors import DamagedData
-from specflight.tools.benchraces import Figure
 from specflight.tools.ingestcatalog import ingest_catalog
 from specflight.tools.postgres import NotInstalled, Postgres, cluster
+from specflight.tools.race import Figure
 from specflight.tools.serve import start
 
 __all__ = ["FIVE", "TABLE", "Peer", "Sides", "Way", "found_rows", "sides"]
